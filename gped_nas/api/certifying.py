@@ -1,6 +1,6 @@
 """A teacher's networks in the form that certificates read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +12,7 @@ from gped_nas.evaluate.certify.networks import (
     normalizing_layers,
     scaling_of,
 )
-from gped_nas.models.base import FAMILIES
+from gped_nas.models.base import FAMILIES, Params
 from gped_nas.models.elementary import Elementary, Scaling
 from gped_nas.posterior.noise import without_noise
 
@@ -38,18 +38,43 @@ def networks_of_teacher(teacher: "Teacher") -> Iterator[tuple[float, Certifiable
 
 def network_of_sample(teacher: "Teacher", index: int) -> CertifiableNetwork:
     """The network of one posterior sample. Raises as ``networks_of_teacher``."""
+    return network_of_draw(teacher, teacher.stream.params(index))
+
+
+def network_of_draw(teacher: "Teacher", named: Params) -> CertifiableNetwork:
+    """The network of parameters that are like a posterior sample's, or one's.
+
+    Raises:
+        ConfigError: their family has no bounds.
+    """
+    params = {name: named[name] for name in without_noise(teacher.stream.key.shapes)}
+    return _network(teacher, _from_raw(teacher), params, _tempered(teacher))
+
+
+def network_of_params(teacher: "Teacher", params: Params) -> CertifiableNetwork:
+    """A network of the teacher's genotype that reads what students read: a MAP network.
+
+    Raises:
+        ConfigError: its family has no bounds.
+    """
+    dataset = teacher.dataset
+    return _network(teacher, normalizing_layers(dataset.normalization, dataset.raw_shape), params)
+
+
+def _network(
+    teacher: "Teacher",
+    before: Sequence[Elementary],
+    params: Params,
+    behind: Sequence[Elementary] = (),
+) -> CertifiableNetwork:
+    """Layers of the teacher's family with what stands before and behind them."""
     space, dataset = teacher.space, teacher.dataset
     num_outputs = space.likelihood.num_network_outputs(dataset.num_outputs)
-    named = teacher.stream.params(index)
-    params = {name: named[name] for name in without_noise(teacher.stream.key.shapes)}
     layers = certifiable_layers(
         space.module or FAMILIES[space.network.family], space.network.family, params
     )
     return CertifiableNetwork(
-        (*_from_raw(teacher), *layers, *_tempered(teacher)),
-        slice(0, dataset.num_outputs),
-        num_outputs,
-        dataset.raw_shape,
+        (*before, *layers, *behind), slice(0, dataset.num_outputs), num_outputs, dataset.raw_shape
     )
 
 

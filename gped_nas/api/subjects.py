@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from gped_nas.api.certifying import network_of_params, network_of_sample
 from gped_nas.api.kept import KeptFiles
 from gped_nas.api.map_network import tuned_map_networks
 from gped_nas.api.measuring import as_posterior, can_be_asked, ensemble, network
@@ -17,6 +19,7 @@ from gped_nas.api.twin_files import TwinFiles
 from gped_nas.data.base import Dataset, Part
 from gped_nas.distill.student import SPEC_FILE, Student, load_student
 from gped_nas.errors import DataError
+from gped_nas.evaluate.certify.networks import network_of_student
 from gped_nas.evaluate.conditions import Forward
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.student import StudentPredictor
@@ -59,7 +62,7 @@ def sample_subject(teacher: Teacher) -> Subject | None:
     """The best single posterior sample; None where samples are not stored."""
     if not teacher.stream.is_stored:
         return None
-    best = best_sample_index(teacher)
+    best, is_asked = best_sample_index(teacher), can_be_asked(teacher)
 
     def kept(part: Part) -> AnyPredictions:
         return alone(teacher, teacher.predicted(part)[best])
@@ -68,9 +71,10 @@ def sample_subject(teacher: Teacher) -> Subject | None:
         SAMPLE,
         SAMPLE,
         digest=sha256_text(canonical_json([teacher_digest(teacher), best])),
-        predictor=ensemble(teacher, [best]) if can_be_asked(teacher) else None,
+        predictor=ensemble(teacher, [best]) if is_asked else None,
         kept=kept,
         why_kept=_why_kept(teacher),
+        certifiable=partial(network_of_sample, teacher, best) if is_asked else None,
     )
 
 
@@ -109,6 +113,7 @@ def map_subject(teacher: Teacher, kept: KeptFiles | None) -> Subject | None:
         MAP,
         digest=sha256_arrays(*weights),
         predictor=network(teacher, best.forward),
+        certifiable=partial(network_of_params, teacher, best.params),
     )
 
 
@@ -151,6 +156,7 @@ def student_subject(
         trial=trial,
         student=student,
         folder=folder,
+        certifiable=partial(network_of_student, student),
     )
 
 
@@ -177,7 +183,13 @@ def label_twin_subject(study: Study, teacher: Teacher, trial: int) -> Subject | 
         return None
     # it has learned nothing but its label: all else is that of a certain network
     certain = as_posterior(teacher, _predictor(twin, teacher.session))
-    return Subject(LABEL_TWIN, LABEL_TWIN, digest=twin.spec_sha256, predictor=certain)
+    return Subject(
+        LABEL_TWIN,
+        LABEL_TWIN,
+        digest=twin.spec_sha256,
+        predictor=certain,
+        certifiable=partial(network_of_student, twin),
+    )
 
 
 def check_of_dataset(student: Student, dataset: Dataset, where: str) -> None:

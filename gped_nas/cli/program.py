@@ -11,6 +11,7 @@ import typer
 from gped_nas import __version__
 from gped_nas.cli import (
     cache,
+    certification,
     coding,
     dials,
     doctor,
@@ -48,7 +49,7 @@ for verbs in (spaces.app, running.app, studies.app, dials.app, suite.app):
     app.add_typer(verbs)
 app.add_typer(tuning.app, name="teacher", rich_help_panel=TEACHER)
 app.add_typer(coding.app)
-for verbs in (students.app, evaluation.app, cache.app, doctor.app):
+for verbs in (students.app, evaluation.app, certification.app, cache.app, doctor.app):
     app.add_typer(verbs)
 
 

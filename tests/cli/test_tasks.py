@@ -10,8 +10,8 @@ from torch import Tensor
 
 import gped_nas as gn
 from gped_nas.api.measuring import Ensemble, ensemble
+from gped_nas.api.radii import radii
 from gped_nas.api.tasks import bench
-from gped_nas.api.tasks.attack import radii
 from gped_nas.api.teacher import Teacher
 from gped_nas.config import Config
 from gped_nas.errors import Interrupted

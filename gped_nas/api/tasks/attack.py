@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from gped_nas.api.measuring import attacked_samples, describe_attacked, is_attack
+from gped_nas.api.radii import radii
 from gped_nas.api.tasks.base import OPTION, Row, add_task
 from gped_nas.api.tasks.bench import Answers, Bench, Subject
 from gped_nas.errors import AttackWarning, ConfigError
@@ -23,15 +24,6 @@ from gped_nas.evaluate.conditions import Condition
 METRICS_OF = ("accuracy", "nll", "agreement")
 """What is measured where nothing else is asked for."""
 _CURVE = re.compile(r"(?P<name>[^-]+)-(?P<low>[^-]+?)\.\.(?P<high>[^-]+)")
-_STEPS = (1, 2, 5)
-
-
-def radii(low: float, high: float) -> list[float]:
-    """The radii of a curve: its ends, and 1, 2 and 5 times the powers of ten between them."""
-    between = []
-    for power in range(-6, 3):
-        between += [float(f"{step}e{power}") for step in _STEPS]
-    return sorted({low, high, *(radius for radius in between if low < radius < high)})
 
 
 def _expand(argument: str) -> list[str]:

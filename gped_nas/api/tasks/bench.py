@@ -1,6 +1,6 @@
 """Where tasks measure: examples of a part, subjects, and the teacher they are compared with."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,6 +20,7 @@ from gped_nas.data.base import Dataset, Part
 from gped_nas.distill.student import Student
 from gped_nas.errors import ConfigError, DamageError, DataError
 from gped_nas.evaluate.base import METRICS, Metric
+from gped_nas.evaluate.certify.networks import CertifiableNetwork
 from gped_nas.evaluate.condition_names import parse_condition
 from gped_nas.evaluate.conditions import Condition, Predictor
 from gped_nas.evaluate.judging import evaluate_or_explain
@@ -54,6 +55,8 @@ class Subject:
         trial: number of its trial; None of all others.
         student: it, where it is a student.
         folder: where the student's files lie.
+        certifiable: its one network as layers that bounds are carried through, or a ``ConfigError``
+            where it has none; None of an average.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Subject:
     trial: int | None = None
     student: Student | None = None
     folder: Path | None = None
+    certifiable: Callable[[], CertifiableNetwork] | None = None
 
     def asked(self) -> Predictor:
         """Itself, to be asked at inputs of the task's own.
@@ -157,6 +161,7 @@ class Bench:
         task: what is measured just now, as it was asked for.
         notes: what was left out, filled while the task measures.
         inputs: changed inputs by ``subject@condition``; None where nobody wants them.
+        memory: what a task found of a subject, for what else it is asked of the same one.
     """
 
     examples: Examples
@@ -167,6 +172,7 @@ class Bench:
     task: str = ""
     notes: list[str] = field(default_factory=list)
     inputs: dict[str, np.ndarray[Any, Any]] | None = None
+    memory: dict[str, Any] = field(default_factory=dict)
     _answers: dict[str, AnyPredictions] = field(default_factory=dict)
     _teacher_at: dict[str, tuple[str, AnyPredictions]] = field(default_factory=dict)
 

@@ -1,0 +1,129 @@
+"""Certificates of a study, of a space's teacher or of a student, and their rows as tables."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gped_nas.api.certify_names import TIME_LIMIT, USUAL, task_texts
+from gped_nas.api.note import STUDY_FILE
+from gped_nas.api.picking import CHOSEN
+from gped_nas.api.session import Session
+from gped_nas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gped_nas.api.evaluating import Evaluation, MeasuredPart
+
+TEACHER, STUDENT = "teacher", "student"
+UNKNOWN = "unknown"
+EACH = "each"
+"""The key of a row that says what is known of every input."""
+Row = dict[str, Any]
+
+
+def certify_what(
+    what: str | Path,
+    trial: int | str | None = None,
+    *,
+    epsilon: str,
+    bounds: Sequence[str] = USUAL,
+    exact: bool = False,
+    time_limit: float = TIME_LIMIT,
+    part: "MeasuredPart | None" = None,
+    limit: int | None = None,
+    space: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    storage: str | None = None,
+    out: str | Path = "reports",
+    session: Session | None = None,
+) -> "Evaluation":
+    """The rows of the task ``certify``, see there, of one student or of one teacher.
+
+    Args:
+        what: a study, a space, whose teacher is certified, or a student's folder.
+        trial: of a study: which student, the chosen one by default, or ``"teacher"``.
+        epsilon: the radius, ``"0.03"``, a share of the data's range; or a curve, ``"0.01..0.1"``.
+        bounds: ``"ibp"``, ``"crown"``, or both.
+        exact: whether what bounds leave open is decided by a mixed-integer programme.
+        time_limit: seconds an input of it.
+        part, limit, space, overrides, seed, storage, out, session: as of ``evaluate_tasks``.
+
+    Raises:
+        ConfigError: an option is impossible, or there is nobody whose outputs can be bounded.
+        GpedError: see ``evaluate_tasks``.
+    """
+    from gped_nas.api.evaluating import evaluate_tasks
+    from gped_nas.distill.student import SPEC_FILE
+
+    texts = task_texts(epsilon, bounds=bounds, exact=exact, time_limit=time_limit)
+    is_student = (Path(what) / SPEC_FILE).is_file()
+    is_study = any((Path(each) / STUDY_FILE).is_file() for each in (what, Path(out) / what))
+    is_of_trial = trial not in (None, TEACHER)
+    if is_of_trial and (is_student or not is_study):
+        raise ConfigError(f"TRIAL: found {trial}, but {what} is no study; leave it out")
+
+    is_teacher = trial == TEACHER or not (is_student or is_study)
+    evaluation = evaluate_tasks(
+        what,
+        texts,
+        part=part,
+        trials=() if is_teacher or is_student else [trial or CHOSEN],
+        subjects=[TEACHER if is_teacher else STUDENT],
+        limit=limit,
+        space=space,
+        overrides=overrides,
+        seed=seed,
+        storage=storage,
+        out=out,
+        session=session,
+    )
+    if not evaluation.rows:
+        raise ConfigError(f"{what}: nothing was certified: {', '.join(evaluation.notes)}")
+    return evaluation
+
+
+def without_each(rows: Sequence[Row]) -> list[Row]:
+    """The rows without what they know of every input."""
+    return [{key: value for key, value in row.items() if key != EACH} for row in rows]
+
+
+def each_input(rows: Sequence[Row]) -> list[Row]:
+    """A row an input and verdict in place of a share: ``value`` is 1, or a share of samples.
+
+    Beside what the share's row says it has ``input``, the place in the part, ``label`` and
+    ``lead``, a lower bound of how far the label's logit is above each other one.
+    """
+    table = []
+    for row in rows:
+        columns = row.get(EACH)
+        if not columns:
+            continue
+        shared = {key: value for key, value in row.items() if key not in (EACH, "why", "seconds")}
+        shared |= {"low": None, "high": None, "n": 1, "why": "it is of one input"}
+        for place in range(len(columns["index"])):
+            known = {name: values[place] for name, values in columns.items()}
+            verdict = known.pop("verdict")
+            about = {"input": known.pop("index"), **known}
+            table.append({**shared, "metric": verdict, "value": 1.0, **about})
+    return table
+
+
+def side_by_side(rows: Sequence[Row]) -> list[Row]:
+    """A line a radius, kind of bounds and what they are of: the three shares, n and seconds."""
+    lines: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        about = {name: row[name] for name in ("predictor", "of", "epsilon", "bounds")}
+        line = lines.setdefault(tuple(about.values()), {**about})
+        line[row["metric"]] = row["value"]
+        line["n"] = row["n"]
+        line["seconds"] = line.get("seconds", 0.0)
+        if row["metric"] == UNKNOWN:  # bounds and attack together
+            line["seconds"] = row["seconds"]
+    return [_ordered(line) for line in lines.values()]
+
+
+def _ordered(line: Row) -> Row:
+    """A line with its numbers behind what they are of."""
+    last = ("certified", "broken", "unknown", "n", "seconds")
+    first = {key: value for key, value in line.items() if key not in last}
+    return first | {key: line[key] for key in last if key in line}
