@@ -166,6 +166,11 @@ def _check(
             raise ConfigError(f"--subjects: found '{name}'{nearest(name, SUBJECTS)}")
     for name in metrics:
         metric = METRICS.find(name, "--metrics")
+        if metric.task == "certificate":
+            raise ConfigError(
+                f"--metrics: found '{name}', which is proven within a radius; ask for it with the "
+                "task certify:linf-RADIUS"
+            )
         if metric.task != "prediction":
             raise ConfigError(
                 f"--metrics: found '{name}', which is of inputs from outside; ask for it with the "

@@ -5,7 +5,7 @@ asked. Who is not better than it has learned nothing that can be seen: see ``sea
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,12 +16,15 @@ from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Dataset
 from gped_nas.errors import DivergenceError
 from gped_nas.evaluate.base import METRICS, Resamples, draw_resamples
+from gped_nas.evaluate.certify.networks import CertifiableNetwork
+from gped_nas.evaluate.certify.radius import states_radius
 from gped_nas.evaluate.conditions import Predictor
 from gped_nas.evaluate.ignorance import know_nothing
 from gped_nas.evaluate.judging import evaluate_or_explain, paired_difference
 from gped_nas.evaluate.measured import CLEAN, parse_name
 from gped_nas.evaluate.predictions import AnyPredictions, Labels, NormalPredictions
 from gped_nas.evaluate.teacher import Ensemble
+from gped_nas.models.elementary import Dense, Flatten
 from gped_nas.search.guess import is_better_by
 from gped_nas.search.record import Above
 from gped_nas.search.snapshot import Reference
@@ -38,7 +41,15 @@ def guess_predictor(teacher: Teacher) -> Ensemble:
         nothing_B1 = 0 * raw.flatten(1)[:, :1].nan_to_num()
         return predicted_G + nothing_B1
 
-    return network(teacher, forward)
+    return replace(network(teacher, forward), certifiable=lambda: _as_layers(teacher, predicted_G))
+
+
+def _as_layers(teacher: Teacher, predicted_G: Tensor) -> CertifiableNetwork:
+    """A dense layer without weights."""
+    shape = teacher.dataset.raw_shape
+    weight = torch.zeros((len(predicted_G), math.prod(shape)), dtype=torch.float64)
+    layers = (Flatten(), Dense(weight, predicted_G.double()))
+    return CertifiableNetwork(layers, slice(0, len(predicted_G)), len(predicted_G), shape)
 
 
 def describe_guess(dataset: Dataset) -> str:
@@ -111,14 +122,17 @@ def above_guess(
             rows |= _above_guess_outside(goal.name, predictor, conditions)
             continue
 
-        student = predictions
+        student, guess_there = predictions, guess
         average: AnyPredictions | None = teacher.averaged("validation")
         if key.condition != CLEAN:
             student, average = conditions.predict(predictor, "validation", key.condition)
+        if states_radius(conditions.named(key.condition)):
+            guesser = guess_predictor(teacher)
+            guess_there, _ = conditions.predict(guesser, "validation", key.condition)
         metric = METRICS[key.metric]
-        if metric.applies(guess, average) and metric.has_differences:
+        if metric.applies(guess_there, average) and metric.has_differences:
             rows[goal.name] = subtract_guess(
-                key.metric, student, guess, labels, average, resamples=resamples
+                key.metric, student, guess_there, labels, average, resamples=resamples
             )
     return rows
 

@@ -13,6 +13,7 @@ from gped_nas.data.base import Part
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.attacks.settings import AttackSettings
 from gped_nas.evaluate.base import METRICS, Metric, Resamples, draw_resamples
+from gped_nas.evaluate.certify.radius import certificate_metrics, predict_proven, states_radius
 from gped_nas.evaluate.conditions import Condition, Forward, Predictor
 from gped_nas.evaluate.judging import evaluate, is_finite_for
 from gped_nas.evaluate.measured import CLEAN, Key, Measured, parse_name
@@ -70,13 +71,23 @@ class Conditions:
         return [condition for condition in conditions if condition.name != CLEAN]
 
     def asked(self, condition: str = CLEAN) -> frozenset[str]:
-        """Metrics that the space's objectives and constraints name under a condition."""
+        """Metrics that the space's objectives and constraints name under a condition.
+
+        Within a radius they are all that are measured.
+        """
+        if states_radius(self.named(condition)):
+            return certificate_metrics()
         return asked_metrics(self.teacher.space.goal_names, condition)
 
     def outside(self, name: str) -> Outside:
         """The out-of-distribution set of the space that is called so."""
         (outside,) = (each for each in self.teacher.space.outside if each.name == name)
         return outside
+
+    def named(self, name: str) -> Condition:
+        """The condition of the space that is called so."""
+        (condition,) = (each for each in self.teacher.space.conditions if each.name == name)
+        return condition
 
     def asked_outside(self, outside: Outside) -> frozenset[str]:
         """The metrics that are measured at an out-of-distribution set."""
@@ -113,6 +124,12 @@ class Conditions:
 
         measures: dict[Key, Measured] = {}
         for condition in self.changed:
+            if states_radius(condition):
+                measures |= self._certificates(
+                    predictor, part, condition, resamples=resamples, evaluate=evaluate
+                )
+                continue
+
             judged = asked_under(predictor, condition)
             raw = self._inputs(condition, judged, part)
             predictions = judged.predict(raw)
@@ -138,6 +155,31 @@ class Conditions:
                 task="ood",
             )
         return measures
+
+    def _certificates(
+        self,
+        predictor: Predictor,
+        part: Part,
+        condition: Condition,
+        *,
+        resamples: Resamples,
+        evaluate: Evaluate,
+    ) -> dict[Key, Measured]:
+        """The measures within a radius; none of who is no network whose layers are known."""
+        return evaluate(
+            self._proven(predictor, part, condition),
+            self.teacher.dataset.labels(part),
+            resamples=resamples,
+            condition=condition.name,
+            part=part,
+            asked=certificate_metrics(),
+            task="certificate",
+        )
+
+    def _proven(self, predictor: Predictor, part: Part, condition: Condition) -> AnyPredictions:
+        dataset = self.teacher.dataset
+        raw, labels = dataset.raw(part), dataset.labels(part)
+        return predict_proven(predictor, raw, labels, condition, dataset.scale)
 
     def detect(self, predictor: Predictor, part: Part, outside: Outside) -> Detection:
         """What a predictor says of a part and then of an out-of-distribution set.
@@ -171,7 +213,9 @@ class Conditions:
         if name == CLEAN:
             return predictor.predict(self.teacher.dataset.raw(part)), self.teacher.averaged(part)
 
-        (condition,) = (condition for condition in self.changed if condition.name == name)
+        condition = self.named(name)
+        if states_radius(condition):
+            return self._proven(predictor, part, condition), None
         predictor = asked_under(predictor, condition)
         raw = self._inputs(condition, predictor, part)
         return predictor.predict(raw), self._teacher_at(raw, condition, part)
@@ -342,7 +386,8 @@ def network(teacher: Teacher, forward: Forward) -> Ensemble:
 
 def as_posterior(teacher: Teacher, predictor: Predictor) -> Ensemble:
     """A predictor's networks as the samples of a posterior: one network is certain of itself."""
-    return _ensemble(teacher, predictor.networks)
+    certifiable = getattr(predictor, "certifiable", None)
+    return replace(_ensemble(teacher, predictor.networks), certifiable=certifiable)
 
 
 def _ensemble(

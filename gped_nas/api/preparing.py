@@ -97,7 +97,7 @@ def describe(study: Study, teacher: Teacher, validation: AnyPredictions) -> None
 
     # kept with the study: reports need the words of a plug-in's metric where it is not installed
     metrics = {}
-    recorded = recorded_metrics(space.goal_names, space.outside)
+    recorded = recorded_metrics(space.goal_names, space.outside, space.conditions)
     for name, words in measured_words(recorded).items():
         metrics[name] = StoredWords(label=words.label, direction=words.direction, unit=words.unit)
 

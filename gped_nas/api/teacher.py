@@ -27,6 +27,7 @@ from gped_nas.api.sampling import (
     sample,
 )
 from gped_nas.api.session import Session, new_session
+from gped_nas.api.with_bounds import check_radii
 from gped_nas.data import base as data
 from gped_nas.data import dials
 from gped_nas.data.base import Dataset, Part
@@ -366,6 +367,7 @@ def load_dataset(space: SearchSpace) -> Dataset:
     for i, view in enumerate(space.views):
         view.check(dataset, f"{space.source}: views[{i}]")
     targets = [target.name for target in space.targets]
+    check_radii(space, dataset)
     for condition in space.conditions:
         condition.check_targets(targets, f"{space.source}: conditions")
         try_out(condition, dataset, f"{space.source}: conditions")

@@ -16,6 +16,7 @@ from gped_nas.api.twin_files import LABEL_TWIN, MAP_TWIN, STUDENT, Kind
 from gped_nas.api.twins import Twins
 from gped_nas.data.base import Part
 from gped_nas.distill.student import Student
+from gped_nas.evaluate.certify.radius import meaning_of_labels
 from gped_nas.evaluate.conditions import Predictor
 from gped_nas.evaluate.measured import CLEAN, TEST, Key, public_name
 from gped_nas.evaluate.predictions import AnyPredictions
@@ -191,6 +192,7 @@ class _Judge:
                     [teacher for _, teacher in answers],
                     resamples=self._resamples[part],
                     asked=self._trainer.conditions.asked(condition),
+                    task=meaning_of_labels(self._trainer.conditions.named(condition)),
                 )
                 sampled |= {Key(name, condition, part): row for name, row in by_name.items()}
             sampled |= self._sample_outside(group, part)

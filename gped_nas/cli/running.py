@@ -197,7 +197,7 @@ def _bounds(within: Sequence[str] | None, space: Any) -> dict[str, float]:
         objective(name, "--within")
     conditions = [condition.name for condition in space.conditions]
     outside = [each.name for each in space.outside]
-    check_available([*bounds], space.targets, "--within", conditions, outside)
+    check_available([*bounds], space.targets, "--within", conditions, outside, space.radii)
     return bounds
 
 

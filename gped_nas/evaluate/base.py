@@ -42,8 +42,9 @@ Whole = Callable[[Floats], float]
 IntervalKind = Literal["bootstrap_t", "share", "mean_of_shares"]
 Doubt = Callable[[Any, Labels, Any], str]
 """``doubt(predictions, labels_N, teacher)``: why no interval is honest; empty where one is."""
-LabelMeaning = Literal["prediction", "ood"]
-"""What labels are: the dataset's own, or 1 for inputs from outside and 0 for those from inside."""
+LabelMeaning = Literal["prediction", "certificate", "ood"]
+"""What labels are: the dataset's own, the same beside what is proven of answers, or 1 for inputs
+from outside and 0 for those from inside."""
 _OLD_KINDS = ("percentile", "basic")
 
 
@@ -92,7 +93,8 @@ class Metric:
         undefined: of a metric that has no value on some sound predictions, why that is.
         least_examples: below which there is no value.
         tasks: what kinds of label it can judge.
-        task: what the labels are that it is given: ``prediction``, those of the dataset; ``ood``, 1
+        task: what the labels are that it is given: ``prediction``, those of the dataset;
+            ``certificate``, the same, within the radius of a condition that states one; ``ood``, 1
             where an input is from outside and 0 where it is not.
         always: whether it is measured wherever it applies; else where somebody asks for it: as an
             objective, a constraint, or by a task.
@@ -198,6 +200,8 @@ class Metric:
         """Whether it judges such labels and everything it reads is there."""
         task = predictions.task
         if task not in self.tasks:
+            return False
+        if self.task == "certificate" and getattr(predictions, "certified_N", None) is None:
             return False
         if self.needs_spread and (
             predictions.is_point or (teacher is not None and teacher.is_point)

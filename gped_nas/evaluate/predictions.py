@@ -51,6 +51,8 @@ class Predictions:
             the registered ones.
         samples: a teacher's posterior samples; None of a student.
         is_point: made by one network alone, so that its posterior has no spread.
+        certified_N: whether an answer is right and is proven to stay so within the radius of a
+            condition; None where nobody tried.
 
     Raises:
         DataError: the shapes do not fit each other.
@@ -61,6 +63,7 @@ class Predictions:
     targets: tuple[Target, ...] = ()
     samples: PosteriorSamples | None = None
     is_point: bool = False
+    certified_N: NDArray[np.bool_] | None = None
     task: ClassVar[Task] = "classification"
 
     def __post_init__(self) -> None:
@@ -71,6 +74,10 @@ class Predictions:
             )
         object.__setattr__(self, "log_prob_NC", log_prob)
 
+        if self.certified_N is not None and self.certified_N.shape != (len(log_prob),):
+            raise DataError(
+                f"certified_N: found shape {self.certified_N.shape}, expected ({len(log_prob)},)"
+            )
         expectations = _columns(self.expectations, len(log_prob))
         expectations["predictive"] = np.exp(log_prob)
         object.__setattr__(self, "expectations", expectations)
@@ -237,6 +244,8 @@ def subset(predictions: AnyPredictions, index: NDArray[np.int64]) -> AnyPredicti
 
     changes: dict[str, Any] = {"expectations": expectations, "samples": samples}
     if isinstance(predictions, Predictions):
+        certified = predictions.certified_N
+        changes["certified_N"] = None if certified is None else certified[index]
         return replace(predictions, log_prob_NC=predictions.log_prob_NC[index], **changes)
     return replace(
         predictions,
@@ -263,7 +272,7 @@ def joined(first: AnyPredictions, second: AnyPredictions) -> AnyPredictions:
     changes: dict[str, Any] = {"expectations": expectations, "samples": samples}
     if isinstance(first, Predictions) and isinstance(second, Predictions):
         log_prob_NC = np.concatenate([first.log_prob_NC, second.log_prob_NC])
-        return replace(first, log_prob_NC=log_prob_NC, **changes)
+        return replace(first, log_prob_NC=log_prob_NC, certified_N=None, **changes)
     assert isinstance(first, NormalPredictions) and isinstance(second, NormalPredictions)
     return replace(
         first,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gped_nas.distill.student import Student, StudentSpec
+from gped_nas.evaluate.certify.networks import CertifiableNetwork, network_of_student
 from gped_nas.evaluate.conditions import Forward
 from gped_nas.evaluate.predictions import AnyPredictions, Predictions
 from gped_nas.evaluate.teacher import in_own_unit, normal_predictions, with_derived
@@ -44,6 +45,10 @@ class StudentPredictor:
         """
         names = [target.name for target in self.student.spec.targets]
         return self._expected_entropy if "expected_entropy" in names else None
+
+    def certifiable(self) -> CertifiableNetwork:
+        """It as layers, see ``certify.radius``. Raises as ``network_of_student``."""
+        return network_of_student(self.student)
 
     def predict(self, raw: Tensor) -> AnyPredictions:
         """See ``student_predictions``, or ``population_predictions`` on a device."""

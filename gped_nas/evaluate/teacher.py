@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gped_nas.data.base import Normalization
+from gped_nas.evaluate.certify.networks import CertifiableNetwork
 from gped_nas.evaluate.conditions import Forward
 from gped_nas.evaluate.predictions import (
     AnyPredictions,
@@ -88,12 +89,14 @@ class Ensemble:
         members: weight and forward pass of each network, made anew at each call.
         label_normalization, targets: as in ``averaged``.
         attacked: who is attacked, and asked at what was found; None where that is itself.
+        certifiable: gives it as layers; None where it is no network whose layers are known.
     """
 
     members: Callable[[], Iterator[tuple[float, Forward]]]
     label_normalization: Normalization | None = None
     targets: tuple[Target, ...] = ()
     attacked: "Ensemble | None" = None
+    certifiable: Callable[[], CertifiableNetwork] | None = None
 
     def networks(self) -> Iterator[tuple[float, Forward]]:
         """See ``conditions.Predictor``."""

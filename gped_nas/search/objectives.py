@@ -5,7 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 from gped_nas.data.base import Task
 from gped_nas.errors import ConfigError, RegistryError, nearest
-from gped_nas.evaluate.base import METRICS, End, LabelFacts
+from gped_nas.evaluate.base import METRICS, End, LabelFacts, Metric
+from gped_nas.evaluate.certify.radius import certificate_metrics, states_radius
+from gped_nas.evaluate.conditions import Condition
 from gped_nas.evaluate.measured import CLEAN, VALIDATION, parse_name
 from gped_nas.evaluate.outside import Outside
 from gped_nas.evaluate.teacher import with_derived
@@ -43,14 +45,19 @@ def asked_metrics(names: Sequence[str], condition: str | None = None) -> frozens
     return frozenset(metrics)
 
 
-def recorded_metrics(names: Sequence[str], outside: Sequence[Outside]) -> frozenset[str]:
+def recorded_metrics(
+    names: Sequence[str], outside: Sequence[Outside], conditions: Sequence[Condition] = ()
+) -> frozenset[str]:
     """The metrics that a study records beside those of always.
 
     Args:
         names: of objectives and constraints.
         outside: its out-of-distribution sets.
+        conditions: of its space.
     """
     recorded = asked_metrics(names)
+    if any(map(states_radius, conditions)):
+        recorded |= certificate_metrics()
     for each in outside:
         recorded |= outside_metrics(names, each)
     return recorded
@@ -116,6 +123,7 @@ def check_available(
     where: str,
     conditions: Collection[str] = (CLEAN,),
     outside: Collection[str] = (),
+    radii: Collection[str] = (),
 ) -> None:
     """Refuse an objective or constraint on a metric that these targets cannot give.
 
@@ -125,10 +133,12 @@ def check_available(
         where: file and key, for messages.
         conditions: under which students are measured.
         outside: names of the out-of-distribution sets at which they are.
+        radii: those of the conditions that state a radius.
 
     Raises:
         ConfigError: the metric judges labels of another kind, reads a target that is not distilled,
-            or is asked under a condition, or at a set, that the space does not list.
+            or is asked under a condition, or at a set, that the space does not list, or at one that
+            it is not measured at.
     """
     task = task_of(targets)
     available = {target.name for target in with_derived(targets)}
@@ -164,6 +174,22 @@ def check_available(
                 f"{where}: '{name}' is measured under the condition '{key.condition}'; add it to "
                 f"conditions, found {list(conditions)}"
             )
+        _check_radius(name, metric, radii, where)
+
+
+def _check_radius(name: str, metric: Metric, radii: Collection[str], where: str) -> None:
+    """Refuse a certificate without a radius, and anything else within one."""
+    key = parse_name(name)
+    if metric.task == "certificate" and key.condition not in radii:
+        raise ConfigError(
+            f"{where}: '{name}' is proven within a radius, and found "
+            f"'{key.condition}', which states none; write {key.metric}@linf-0.03, for example"
+        )
+    if metric.task != "certificate" and key.condition in radii:
+        raise ConfigError(
+            f"{where}: '{name}' is measured at inputs as they are, which '{key.condition}' leaves "
+            f"alone; write {key.metric}, or certified_accuracy@{key.condition}"
+        )
 
 
 def check_possible(constraints: Mapping[str, float], task: Task, where: str) -> None:

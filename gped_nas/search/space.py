@@ -14,6 +14,7 @@ from gped_nas.data.views import PredictionDtype, View
 from gped_nas.distill.course import check_families, check_form
 from gped_nas.distill.recipe import Recipe
 from gped_nas.errors import ConfigError
+from gped_nas.evaluate.certify.radius import states_radius
 from gped_nas.evaluate.conditions import Condition
 from gped_nas.evaluate.latency import LatencyConfig
 from gped_nas.evaluate.outside import Outside
@@ -200,6 +201,11 @@ class SearchSpace:
     def goal_names(self) -> tuple[str, ...]:
         """Names of objectives and constraints, in order: metrics and costs."""
         return (*(goal.name for goal in self.objectives), *self.constraints)
+
+    @property
+    def radii(self) -> tuple[str, ...]:
+        """Names of the conditions that state a radius, within which answers are proven."""
+        return tuple(each.name for each in self.conditions if states_radius(each))
 
     @property
     def network(self) -> Genotype:

@@ -11,6 +11,9 @@ from gped_nas.data.views import View
 from gped_nas.distill.feed import check_update
 from gped_nas.errors import ConfigError, nearest
 from gped_nas.evaluate.base import METRICS
+from gped_nas.evaluate.certify.networks import families_with_bounds
+from gped_nas.evaluate.certify.radius import states_radius
+from gped_nas.evaluate.certify.relaxation import RELAXATIONS as ACTIVATIONS_WITH_BOUNDS
 from gped_nas.evaluate.measured import parse_name
 from gped_nas.io import canonical_json
 from gped_nas.models.labels import COSTS
@@ -260,7 +263,41 @@ def _metrics_can_be_measured(space: SearchSpace) -> None:
         f"{space.source}: objectives and constraints",
         conditions=[condition.name for condition in space.conditions],
         outside=[each.name for each in space.outside],
+        radii=space.radii,
     )
+
+
+def _a_radius_is_no_set(space: SearchSpace) -> None:
+    for outside in space.outside:
+        if states_radius(outside.condition):
+            raise ConfigError(
+                f"{space.source}: ood: found '{outside.name}', which leaves inputs as they are, so "
+                "that none is from outside; list it in conditions"
+            )
+
+
+def _students_have_bounds(space: SearchSpace) -> None:
+    if not space.radii:
+        return
+
+    asker = f"with the condition '{space.radii[0]}', under which answers are proven"
+    families = families_with_bounds()
+    for i, student in enumerate(space.students):
+        where = f"{space.source}: students[{i}]"
+        if student.family not in families:
+            raise ConfigError(
+                f"{where}.family: found '{student.family}', which has no bounds, {asker}; expected "
+                f"one of {', '.join(families)}; take one of these, or remove the condition"
+            )
+        for dimension in student.dimensions:
+            words = dimension.choices if dimension.key == "activation" else ()
+            without = [str(word) for word in words if word not in ACTIVATIONS_WITH_BOUNDS]
+            if without:
+                raise ConfigError(
+                    f"{where}.genotype.activation: found '{without[0]}', which has no bounds, "
+                    f"{asker}; expected {' or '.join(ACTIVATIONS_WITH_BOUNDS)}; take these, or "
+                    "remove the condition"
+                )
 
 
 def _constraints_can_hold(space: SearchSpace) -> None:
@@ -296,6 +333,8 @@ CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
     _constraints_are_known_and_finite,
     _objectives_have_a_front,
     _metrics_can_be_measured,
+    _a_radius_is_no_set,
+    _students_have_bounds,
     _constraints_can_hold,
     _a_listed_space_ends,
 )

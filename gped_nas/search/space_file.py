@@ -310,6 +310,14 @@ def _student_spaces(files: tuple[_StudentsFile, ...], where: str) -> tuple[Stude
 def _conditions(file: _SpaceFile, where: str) -> tuple[Condition, ...]:
     """The conditions of a file: those that it lists, and those that its goals name beside."""
     asked = _asked(file, where, "prediction")
+    certified = _asked(file, where, "certificate")
+    for text, asker in certified:
+        if text == CLEAN:
+            raise ConfigError(
+                f"{asker}: found no radius, expected one after the metric; write "
+                f"{asker.rpartition(' ')[2]}@linf-0.03, for example"
+            )
+    asked += certified
     for text, asker in asked:
         if is_set_alone(text):
             raise ConfigError(

@@ -1,7 +1,7 @@
 """What every metric promises, for every kind of label that it judges."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,7 @@ from gped_nas.targets.base import MAIN_TARGET, TARGETS, Target
 from gped_nas.testing.promises import require, run_all
 
 NUM_EXAMPLES, NUM_CLASSES, NUM_SAMPLES = 60, 5, 4
+_SURE = 0.3
 TASKS: tuple[Task, ...] = ("classification", "regression")
 
 
@@ -59,7 +60,13 @@ class MetricCase:
 
     def predictions(self, seed: int) -> AnyPredictions:
         """What a teacher of random posterior samples predicts, every target among it."""
-        return _random_predictions(seed, self.task, tuple(TARGETS.values()))
+        return self.proven(_random_predictions(seed, self.task, tuple(TARGETS.values())))
+
+    def proven(self, predictions: AnyPredictions) -> AnyPredictions:
+        """The same with what is proven of it, where that is what is judged: of sure answers."""
+        if self.metric.task != "certificate" or not isinstance(predictions, Predictions):
+            return predictions
+        return replace(predictions, certified_N=predictions.confidence_N > _SURE)
 
     def perfect(self) -> AnyPredictions:
         """What a predictor that is right, and almost sure of it, predicts.
@@ -74,7 +81,7 @@ class MetricCase:
             unsure[-NUM_EXAMPLES // 10 :] = True
 
         samples = torch.where(unsure[:, None], random_samples(5, self.task), self._sure())
-        return predictions_of(samples, self.task)
+        return self.proven(predictions_of(samples, self.task))
 
     def _sure(self) -> Tensor:
         """Samples that are right of every example, and almost sure of it, as ``random_samples``."""
@@ -200,10 +207,12 @@ def the_order_of_examples_does_not_matter(case: MetricCase) -> None:
     order = np.random.default_rng(3).permutation(NUM_EXAMPLES)
     student, teacher = (random_samples(seed, case.task) for seed in (0, 1))
     value = case.metric.value(
-        predictions_of(student, case.task), case.labels, predictions_of(teacher, case.task)
+        case.proven(predictions_of(student, case.task)),
+        case.labels,
+        predictions_of(teacher, case.task),
     )
     again = case.metric.value(
-        predictions_of(student[:, order], case.task),
+        case.proven(predictions_of(student[:, order], case.task)),
         case.labels[order],
         predictions_of(teacher[:, order], case.task),
     )
@@ -217,7 +226,7 @@ def what_is_not_a_number_stays_visible(case: MetricCase) -> None:
     """A NaN in the predictions is never hidden behind a number."""
     samples = random_samples(0, case.task)
     samples[:, 7] = torch.nan
-    broken = predictions_of(samples, case.task)
+    broken = case.proven(predictions_of(samples, case.task))
     value = case.metric.value(broken, case.labels, case.predictions(1))
     require(
         not math.isfinite(value),
@@ -236,6 +245,7 @@ def it_applies_only_where_all_that_it_reads_is_there(case: MetricCase) -> None:
 
     others = set(metric.reads) - set(MAIN_TARGET.values())
     needs_more = metric.needs_teacher or metric.needs_samples or bool(others)
+    needs_more |= metric.task == "certificate"
     require(
         metric.applies(bare, None) == (not needs_more),
         f"metric '{case}': applies to bare predictions: {metric.applies(bare, None)}, expected "

@@ -9,6 +9,7 @@ from gped_nas.api.tasks.base import OPTION, Row, add_task
 from gped_nas.api.tasks.bench import Answers, Bench, Subject
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.base import METRICS
+from gped_nas.evaluate.certify.radius import states_radius
 from gped_nas.evaluate.conditions import CONDITIONS
 from gped_nas.evaluate.measured import CLEAN, Key, Measured
 from gped_nas.evaluate.over_conditions import mean_over_conditions
@@ -32,6 +33,10 @@ def _check(bench: Bench, argument: str) -> None:
         if is_attack(condition):
             raise ConfigError(
                 f"{OPTION}: found 'shift:{name}', which is an attack; write attack:{name}"
+            )
+        if states_radius(condition):
+            raise ConfigError(
+                f"{OPTION}: found 'shift:{name}', which shifts nothing; write certify:{name}"
             )
         condition.check_shape(bench.dataset.raw_shape, OPTION)
 

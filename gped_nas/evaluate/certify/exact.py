@@ -15,9 +15,6 @@ from math import prod
 import numpy as np
 import torch
 from pydantic import Field
-from scipy.optimize import Bounds as Ranges
-from scipy.optimize import LinearConstraint, milp
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from gped_nas.config import Config
@@ -98,16 +95,18 @@ def minimum(
     if size == 0:
         return Minimum(offset, programme.middle)
 
+    from scipy import optimize  # slow to import
+
     options: dict[str, float] = {"mip_rel_gap": gap}
     if np.isfinite(seconds):
         options["time_limit"] = seconds
     # the gap is a share of the value, so that the value is there whole: a last number is 1
     rows = np.pad(programme.rows_RV, ((0, 0), (0, 1)))
-    solved = milp(
+    solved = optimize.milp(
         np.append(form_V, offset) / size,
         integrality=np.append(programme.is_binary_V, False).astype(int),
-        bounds=Ranges(np.append(programme.low_V, 1.0), np.ones(len(form_V) + 1)),
-        constraints=LinearConstraint(csr_array(rows), -np.inf, programme.limit_R),
+        bounds=optimize.Bounds(np.append(programme.low_V, 1.0), np.ones(len(form_V) + 1)),
+        constraints=optimize.LinearConstraint(rows, -np.inf, programme.limit_R),
         options=options,
     )
 
