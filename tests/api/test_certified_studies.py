@@ -107,7 +107,11 @@ def test_students_of_a_family_without_bounds_are_refused(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(space_checks, "families_with_bounds", lambda: ["cnn"])
-    says = ("students[0].family: found 'mlp', which has no bounds", "expected one of cnn; take")
+    says = (
+        "students[0].family: found 'mlp', which has no bounds",
+        "expected one of cnn",
+        "hint: take",
+    )
     refused(2, "run", home.space, "--out", home.out, "--set", ASKED, says=says)
     assert not home.out.exists() and not home.cache.exists()
 
@@ -132,7 +136,7 @@ def test_a_table_with_missing_numbers_is_refused_before_any_work(home: Home) -> 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--tasks", "shift:linf-0.1"), ("which shifts nothing; write certify:linf-0.1",)),
+        (("--tasks", "shift:linf-0.1"), ("which shifts nothing", "hint: write certify:linf-0.1")),
         (
             ("--tasks", "prediction", "--metrics", "certified_accuracy"),
             ("proven within a radius", "certify:linf-RADIUS"),

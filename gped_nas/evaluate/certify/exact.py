@@ -14,10 +14,8 @@ from math import prod
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from gped_nas.config import Config
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.certify.bounds import Node
 from gped_nas.evaluate.certify.programme import Floats, Programme
@@ -29,7 +27,8 @@ MOST_UNSTABLE = 60
 _WHOLE_GAP = 1e-6
 
 
-class ExactSettings(Config):
+@dataclass(frozen=True)
+class ExactSettings:
     """How far exact bounds go.
 
     Attributes:
@@ -37,8 +36,8 @@ class ExactSettings(Config):
         max_unstable: units that may be on or off, above which an input is not tried.
     """
 
-    time_limit: float = Field(10.0, gt=0, le=1e6)
-    max_unstable: int = Field(MOST_UNSTABLE, ge=0)
+    time_limit: float = 10.0
+    max_unstable: int = MOST_UNSTABLE
 
 
 def exact_settings(time_limit: float, where: str = "--time-limit") -> ExactSettings:
