@@ -55,10 +55,17 @@ def linf_box(raw: Tensor, scale: Scale, epsilon: float) -> Box:
     low = torch.minimum(exact - reach, (as_attacked.center - rounded_reach).double())
     high = torch.maximum(exact + reach, (as_attacked.center + rounded_reach).double())
 
-    lowest, highest = scale.bounds
+    lowest, highest = _ends(scale)
     low = torch.maximum(low, exact.clamp(max=lowest))
     high = torch.minimum(high, exact.clamp(min=highest))
     return Box(low, high)
+
+
+def _ends(scale: Scale) -> tuple[float, float]:
+    """Where inputs stay, also as float32 has these numbers."""
+    lowest, highest = scale.bounds
+    rounded = torch.tensor([lowest, highest], dtype=torch.float32).tolist()
+    return min(lowest, rounded[0]), max(highest, rounded[1])
 
 
 def _check_inside(raw: Tensor, scale: Scale) -> None:
@@ -67,7 +74,7 @@ def _check_inside(raw: Tensor, scale: Scale) -> None:
             "found inputs with missing numbers, expected none in a box; certify inputs where "
             "nothing is missing"
         )
-    lowest, highest = scale.bounds
+    lowest, highest = _ends(scale)
     is_declared = not getattr(scale, "is_seen", False)
     if is_declared and len(raw) and not lowest <= float(raw.min()) <= float(raw.max()) <= highest:
         raise DataError(
