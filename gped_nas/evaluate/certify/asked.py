@@ -28,6 +28,10 @@ _ROUNDED = 2.0**-21
 unit roundoff, for a product, a sum, an exponential and a root."""
 
 
+Ends = tuple[Tensor, Tensor]
+"""Lower and upper bounds."""
+
+
 class Asked(Protocol):
     """Who is asked about boxes: a network, or an average of several."""
 
@@ -35,17 +39,59 @@ class Asked(Protocol):
     def unit(self) -> Normalization | None:
         """Of real labels; None for classes."""
 
-    def bounds(self, region: Region) -> Bounds:
-        """Lower bounds of a region's atoms over boxes."""
+    def answers(self, x: Tensor) -> Tensor:
+        """What is served at inputs, (B, G): log-probabilities, or mean and variance."""
 
-    def values(self, region: Region) -> Values:
-        """A region's atoms at inputs, of what is answered there."""
+    def leads(self, region: Region, low: Tensor, high: Tensor) -> Tensor:
+        """Of classes: lower bounds (B, R) of a region's atoms over boxes."""
 
-    def quantity_bounds(self, quantity: Quantity) -> Bounds:
-        """Lower bounds of a quantity of a real label and of its negative over boxes."""
+    def quantities(self, low: Tensor, high: Tensor) -> Ends:
+        """Of real labels: bounds of mean and deviation (B, 2) over boxes, in the own unit."""
 
-    def quantity_values(self, quantity: Quantity) -> Values:
-        """A quantity of a real label and its negative at inputs."""
+
+def bounds_of(asked: Asked, region: Region) -> Bounds:
+    """Lower bounds of a region's atoms over boxes."""
+    if asked.unit is None:
+        return lambda low, high: asked.leads(region, low, high)
+
+    def of_limits(low: Tensor, high: Tensor) -> Tensor:
+        lower, upper = asked.quantities(low, high)
+        rows = []
+        for atom in region.atoms:
+            assert isinstance(atom, Limit), "labels are real"
+            place = QUANTITIES.index(atom.quantity)
+            # a limit from below is safe by the lower bound, one from above by the upper one
+            rows.append(atom.of((lower if atom.sign == 1 else upper)[:, place]))
+        return torch.stack(rows, 1)
+
+    return of_limits
+
+
+def values_of(asked: Asked, region: Region) -> Values:
+    """A region's atoms at inputs, of what is answered there."""
+    return lambda x: values_of_answers(region, asked.answers(x), asked.unit)
+
+
+def quantity_bounds(asked: Asked, quantity: Quantity) -> Bounds:
+    """Lower bounds of a quantity of a real label and of its negative over boxes."""
+    place = QUANTITIES.index(quantity)
+
+    def bounds(low: Tensor, high: Tensor) -> Tensor:
+        lower, upper = asked.quantities(low, high)
+        return torch.stack([lower[:, place], -upper[:, place]], 1)
+
+    return bounds
+
+
+def quantity_values(asked: Asked, quantity: Quantity) -> Values:
+    """A quantity of a real label and its negative at inputs."""
+
+    def values(x: Tensor) -> Tensor:
+        assert asked.unit is not None, "labels are real"
+        value = quantity_of(quantity, asked.answers(x), asked.unit)
+        return torch.stack([value, -value], 1)
+
+    return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,62 +126,17 @@ class AskedNetwork:
     noise: Noise | None = None
     procedure: Procedure = "crown"
 
-    def bounds(self, region: Region) -> Bounds:
-        """See ``Asked.bounds``."""
-        if self.unit is None:
-            forms = self._leads(region)
-            return lambda low, high: lower_bound(
-                self.network.layers, low, high, forms, bounds=self.procedure
-            )
+    def answers(self, x: Tensor) -> Tensor:
+        """See ``Asked.answers``; float64."""
+        return self.forward(x).cpu().double()
 
-        def of_limits(low: Tensor, high: Tensor) -> Tensor:
-            lower, upper = self._quantities(low, high)
-            rows = []
-            for atom in region.atoms:
-                assert isinstance(atom, Limit), "labels are real"
-                place = QUANTITIES.index(atom.quantity)
-                # a limit from below is safe by the lower bound, one from above by the upper one
-                rows.append(atom.of((lower if atom.sign == 1 else upper)[:, place]))
-            return torch.stack(rows, 1)
+    def leads(self, region: Region, low: Tensor, high: Tensor) -> Tensor:
+        """See ``Asked.leads``: differences of logits."""
+        forms = self._leads(region)
+        return lower_bound(self.network.layers, low, high, forms, bounds=self.procedure)
 
-        return of_limits
-
-    def values(self, region: Region) -> Values:
-        """See ``Asked.values``."""
-        return lambda x: values_of_answers(region, self.forward(x).cpu(), self.unit)
-
-    def quantity_bounds(self, quantity: Quantity) -> Bounds:
-        """See ``Asked.quantity_bounds``."""
-        place = QUANTITIES.index(quantity)
-
-        def bounds(low: Tensor, high: Tensor) -> Tensor:
-            lower, upper = self._quantities(low, high)
-            return torch.stack([lower[:, place], -upper[:, place]], 1)
-
-        return bounds
-
-    def quantity_values(self, quantity: Quantity) -> Values:
-        """See ``Asked.quantity_values``."""
-
-        def values(x: Tensor) -> Tensor:
-            assert self.unit is not None, "labels are real"
-            value = quantity_of(quantity, self.forward(x).cpu().double(), self.unit)
-            return torch.stack([value, -value], 1)
-
-        return values
-
-    def _leads(self, region: Region) -> Tensor:
-        """A row an atom over the raw outputs, (R, U)."""
-        columns = range(self.network.num_outputs)[self.network.rows]
-        forms = torch.zeros((len(region.atoms), self.network.num_outputs), dtype=torch.float64)
-        for row, atom in zip(forms, region.atoms, strict=True):
-            assert isinstance(atom, Lead), "labels are classes"
-            row[columns[atom.winner]] += 1
-            row[columns[atom.other]] -= 1
-        return forms
-
-    def _quantities(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Lower and upper bounds of mean and standard deviation, (B, 2) each, in the own unit."""
+    def quantities(self, low: Tensor, high: Tensor) -> Ends:
+        """See ``Asked.quantities``."""
         assert self.unit is not None and self.noise is not None, "labels are real"
         is_output = self.noise.raw is None
         first = range(self.network.num_outputs)[self.network.rows][0]
@@ -148,6 +149,16 @@ class AskedNetwork:
             raw = lower.new_full((len(lower), 1), self.noise.raw or 0.0)
             lower, upper = torch.cat([lower, raw], 1), torch.cat([upper, raw], 1)
         return self._in_own_unit(lower, -1), self._in_own_unit(upper, 1)
+
+    def _leads(self, region: Region) -> Tensor:
+        """A row an atom over the raw outputs, (R, U)."""
+        columns = range(self.network.num_outputs)[self.network.rows]
+        forms = torch.zeros((len(region.atoms), self.network.num_outputs), dtype=torch.float64)
+        for row, atom in zip(forms, region.atoms, strict=True):
+            assert isinstance(atom, Lead), "labels are classes"
+            row[columns[atom.winner]] += 1
+            row[columns[atom.other]] -= 1
+        return forms
 
     def _in_own_unit(self, raw_B2: Tensor, outward: int) -> Tensor:
         """Ends of intervals in the label's own unit, a little further out than they are."""

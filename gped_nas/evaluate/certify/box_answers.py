@@ -16,7 +16,13 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
-from gped_nas.evaluate.certify.asked import Asked
+from gped_nas.evaluate.certify.asked import (
+    Asked,
+    bounds_of,
+    quantity_bounds,
+    quantity_values,
+    values_of,
+)
 from gped_nas.evaluate.certify.box_file import BoxQuestion
 from gped_nas.evaluate.certify.region import QUANTITIES, Quantity, Region
 from gped_nas.evaluate.certify.splitting import (
@@ -71,8 +77,8 @@ def answer_box(
     if region is not None:
         judged = judge_boxes(
             question.boxes,
-            stoppable(asked.bounds(region)),
-            asked.values(region),
+            stoppable(bounds_of(asked, region)),
+            values_of(asked, region),
             region.clearance,
             generator=generator,
             most_parts=question.most_parts,
@@ -82,8 +88,8 @@ def answer_box(
     for quantity in QUANTITIES if asked.unit is not None else ():
         intervals[quantity] = enclose(
             question.boxes,
-            stoppable(asked.quantity_bounds(quantity)),
-            asked.quantity_values(quantity),
+            stoppable(quantity_bounds(asked, quantity)),
+            quantity_values(asked, quantity),
             generator=generator,
             most_parts=question.most_parts,
         )
