@@ -18,6 +18,7 @@ import yaml
 from torch import Tensor
 
 import gped_nas as gn
+from gped_nas.evaluate.certify.verdict import VERDICTS
 
 METHOD = {"name": "deep_ensemble", "num_samples": 3, "steps": 200, "lr": 0.02, "batch_size": 64}
 
@@ -54,14 +55,20 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def cubic(problems: Path) -> Path:
-    """``y = x^3`` with noise."""
+    """``y = x^3`` with noise, learned by tanh units as the paper's."""
     rng = np.random.default_rng(0)
     x = rng.uniform(-4, 4, 120)
     y = x**3 + rng.normal(0, 5, 120)
     rows = [f"{a:.6f},{b:.6f}" for a, b in zip(x, y, strict=True)]
     likelihood = {"name": "heteroscedastic", "noise_std": 0.2}
     table = "x,label\n" + "\n".join(rows)
-    return make_space(problems / "cubic", table, {"task": "regression"}, likelihood=likelihood)
+    return make_space(
+        problems / "cubic",
+        table,
+        {"task": "regression"},
+        likelihood=likelihood,
+        genotype={"depth": 1, "width": 16, "activation": "tanh"},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +119,7 @@ def answers_of(space: Path, x: Tensor) -> Tensor:
 
 
 def test_samples_of_a_cubic_lie_where_their_intervals_say(cubic: Path) -> None:
-    box = write_box(cubic.parent, inputs={"x": [-2, 2]}, safe="-30 <= mean <= 30")
+    box = write_box(cubic.parent, inputs={"x": [-2, 2]}, parts=100, safe="-30 <= mean <= 30")
     rows = ask(cubic, box)
     unit = gn.load_teacher(cubic).dataset.label_normalization
     mean_SN, variance_SN = answers_of(cubic, points([-2], [2])).double().unbind(-1)
@@ -131,12 +138,23 @@ def test_samples_of_a_cubic_lie_where_their_intervals_say(cubic: Path) -> None:
     assert rows["samples", "certified"]["safe"] == "-30 <= mean <= 30"
     assert rows["samples", "certified"]["n"] == 3
 
+    weight_S1 = gn.load_teacher(cubic).stream.weight_S[:, None]
+    mean_N = (weight_S1 * quantities["mean"]).sum(0)
+    second_moment_N = quantities["std"].square() + quantities["mean"].square()
+    std_N = ((weight_S1 * second_moment_N).sum(0) - mean_N.square()).sqrt()
+    for name, value_N in (("mean", mean_N), ("std", std_N)):
+        low, high = rows["average", f"{name}_low"], rows["average", f"{name}_high"]
+        assert low["value"] <= float(value_N.min()) and float(value_N.max()) <= high["value"]
 
-@pytest.mark.parametrize(("limit", "is_safe"), [(500, True), (0, False)])
-def test_what_is_plain_of_a_cubic_is_decided(cubic: Path, limit: float, is_safe: bool) -> None:
-    rows = ask(cubic, write_box(cubic.parent, inputs={"x": [1, 4]}, safe=f"mean <= {limit}"))
-    assert rows["samples", "p_safe_low"]["value"] == float(is_safe)
-    assert rows["samples", "p_safe_high"]["value"] == float(is_safe)
+
+def test_what_is_plain_of_a_cubic_is_decided(cubic: Path) -> None:
+    box = write_box(
+        cubic.parent, inputs={"x": [2, 3]}, parts=50, safe=["mean >= -100", "std <= 90"]
+    )
+    rows = ask(cubic, box)
+    assert rows["samples", "p_safe_low"]["value"] == 1
+    assert rows["average", "certified"]["value"] == 1
+    assert rows["average", "certified"]["volume"] == 1
 
 
 SAFE_SET = {"height": [350, 600], "own": [-5, 0], "other": [0, 5], "time": [5, 15]}
@@ -168,7 +186,20 @@ def test_the_bracket_of_p_safe_holds_what_sampling_sees(
     low_end = rows["samples", "p_safe_low"]["value"]
     high_end = rows["samples", "p_safe_high"]["value"]
     assert low_end <= seen_safe <= high_end
-    shares = [rows["samples", name]["value"] for name in ("certified", "broken", "unknown")]
+    shares = [rows["samples", name]["value"] for name in VERDICTS]
     assert sum(shares) == pytest.approx(1)
     # the bracket closes: every sample is decided
     assert low_end == high_end == seen_safe
+
+    # so is the average, whose unsafe answer is shown
+    verdict = {name: rows["average", name]["value"] for name in VERDICTS}
+    average_N = answers_of(avoidance, points(list(low), list(high))).exp().mean(0).argmax(-1)
+    is_safe = bool(((average_N == names.index(word)) != ("never" in safe)).all())
+    assert verdict == {"certified": float(is_safe), "broken": float(not is_safe), "unknown": 0}
+    if not is_safe:
+        witness = rows["average", "broken"]["witness"]
+        x = torch.tensor([list(witness.values())], dtype=torch.float64)
+        assert list(witness) == list(inputs)
+        assert bool(((torch.tensor(low) <= x) & (x <= torch.tensor(high))).all())
+        answer = int(teacher.predict(x)["predictive"].argmax())
+        assert (answer == names.index(word)) == ("never" in safe)

@@ -2,7 +2,7 @@
 
 ``evaluate/certify/box_file.py`` says what the file holds. Each subject is *certified*, *broken* by
 an input of the box, or *unknown*. Of a teacher that is asked of its average, and of each sample,
-under the condition ``box-samples``: shares are of the samples' weight, and ``p_safe_low`` and
+under the condition ``box-samples``: those shares are of the samples' weight, and ``p_safe_low`` and
 ``p_safe_high`` bound the probability, under them, that all answers are safe. Of real labels
 ``mean_low``, ``mean_high``, ``std_low`` and ``std_high`` say between what answers lie, in the
 label's own unit.
@@ -13,7 +13,7 @@ certified, ``seconds``, and that of a broken one ``witness``: an input whose ans
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,8 @@ from gped_nas.api.tasks.base import OPTION, LeftOut, Row, add_task
 from gped_nas.api.tasks.bench import TEACHER, Bench, Subject
 from gped_nas.data.columns import TableColumns
 from gped_nas.errors import ConfigError
-from gped_nas.evaluate.certify.asked import Asked
+from gped_nas.evaluate.certify.asked import Asked, AskedNetwork
+from gped_nas.evaluate.certify.asked_average import AskedAverage
 from gped_nas.evaluate.certify.box_answers import (
     BoxAnswer,
     answer_box,
@@ -39,10 +40,14 @@ from gped_nas.evaluate.certify.verdict import VERDICTS
 from gped_nas.evaluate.measured import Key, Measured
 from gped_nas.evaluate.predictions import Predictions
 from gped_nas.io import sha256_arrays
+from gped_nas.models.base import num_params
 
 TASK = "box"
 SAMPLES = "box-samples"
 _BOUND = "it is a bound, and no estimate"
+_MOST_NUMBERS = 2**26
+"""Parameters of all samples together whose average is asked: 512 MiB in float64."""
+_TOO_LARGE = "the average is left out: all its samples would have to be in memory"
 _PROVEN = "it is proven, and no estimate"
 
 
@@ -81,8 +86,11 @@ def box(bench: Bench, file: str) -> list[Row]:
 
     table: list[Row] = []
     for subject in bench.subjects:
-        asking = _Asking(bench, subject, question, _region(subject, question, bench))
-        table += asking.samples() if subject.kind == TEACHER else asking.network()
+        try:
+            asking = _Asking(bench, subject, question, _region(subject, question, bench))
+            table += asking.teacher() if subject.kind == TEACHER else asking.network()
+        except ConfigError as why:  # its layers, or one of them, have no bounds
+            raise LeftOut(str(why)) from None
     return table
 
 
@@ -106,40 +114,70 @@ class _Asking:
 
     def network(self) -> list[Row]:
         """The rows of a subject that is one network."""
-        if self.subject.student is None:
-            raise LeftOut("boxes are asked of students and of teachers")
         started = time.monotonic()
-        answer = self._answer(asked_student(self.subject.student), "network")
+        answer = self._answer(self._one_network(), "network")
         return self._rows_of_one(answer, "network", time.monotonic() - started)
 
-    def samples(self) -> list[Row]:
-        """The rows of a teacher's samples."""
+    def _one_network(self) -> AskedNetwork:
+        """A student, or another network of classes.
+
+        Raises:
+            LeftOut: it is neither.
+            ConfigError: its family has no bounds.
+        """
+        if self.subject.student is not None:
+            return asked_student(self.subject.student)
+        if self.subject.certifiable is None or self.bench.dataset.task == "regression":
+            raise LeftOut("of real labels students and teachers are asked about boxes")
+        ((_, forward),) = self.subject.asked().networks()
+        return AskedNetwork(self.subject.certifiable(), forward)
+
+    def teacher(self) -> list[Row]:
+        """The rows of a teacher's average, and of its samples."""
         teacher = self.bench.teacher
         assert teacher is not None, "it is the subject"
         self.subject.asked()
         started = time.monotonic()
-        weights, answers = [], []
+        answers: list[tuple[float, BoxAnswer]] = []
+        members: list[tuple[float, AskedNetwork]] = []
         num_samples = teacher.stream.num_samples
+        num_weights = num_params(teacher.stream.key.shapes)
+        is_small = num_samples * num_weights <= _MOST_NUMBERS
         for index, (weight, asked) in enumerate(asked_samples(teacher)):
-            self.bench.session.progress(self.bench.task, index, num_samples)
+            self.bench.session.progress(self.bench.task, index, num_samples + 1)
             if weight > 0:
-                weights.append(weight)
-                answers.append(self._answer(asked, "sample", index))
-        self.bench.session.progress(self.bench.task, num_samples, num_samples)
+                answers.append((weight, self._answer(asked, "sample", index)))
+                if is_small:
+                    members.append((weight, asked))
+        table = self._rows_of_samples(answers, time.monotonic() - started)
 
-        more = {"of": "samples", "seconds": round(time.monotonic() - started, 4)}
+        self.bench.session.progress(self.bench.task, num_samples, num_samples + 1)
+        if not is_small:
+            self.bench.notes.append(f"{self.bench.task}: {_TOO_LARGE}")
+            return table
+        average = AskedAverage(members, teacher.stream.calibration.temperature)
+        started = time.monotonic()
+        answer = self._answer(average, "average")
+        self.bench.session.progress(self.bench.task, num_samples + 1, num_samples + 1)
+        return [*self._rows_of_one(answer, "average", time.monotonic() - started), *table]
+
+    def _rows_of_samples(
+        self, answers: Sequence[tuple[float, BoxAnswer]], seconds: float
+    ) -> list[Row]:
+        weights = [weight for weight, _ in answers]
+        num, more = len(answers), {"of": "samples", "seconds": round(seconds, 4)}
         table: list[Row] = []
         if self.region is not None:
-            verdicts = [answer.judged.verdict for answer in answers if answer.judged is not None]
+            verdicts = [answer.judged.verdict for _, answer in answers if answer.judged is not None]
             for verdict in VERDICTS:
                 share = share_of(verdict, weights, verdicts)
-                table += self._row(verdict, share, SAMPLES, len(weights), why=_PROVEN, **more)
+                table += self._row(verdict, share, SAMPLES, num, why=_PROVEN, **more)
             low, high = safe_probability(weights, verdicts)
             for name, value in (("p_safe_low", low), ("p_safe_high", high)):
-                table += self._row(name, value, SAMPLES, len(weights), why=_BOUND, **more)
-        for quantity in answers[0].intervals:
-            interval = widest([answer.intervals[quantity] for answer in answers])
-            table += self._interval(quantity, interval, SAMPLES, len(weights), more)
+                table += self._row(name, value, SAMPLES, num, why=_BOUND, **more)
+        for quantity in answers[0][1].intervals:
+            interval = widest([answer.intervals[quantity] for _, answer in answers])
+            table += self._interval(quantity, interval, SAMPLES, num, more)
         return table
 
     def _answer(self, asked: Asked, *path: str | int) -> BoxAnswer:
