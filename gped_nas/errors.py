@@ -33,6 +33,7 @@ _ARGUMENTS = {
     **{"--budget": "budget", "--teacher": "teacher", "--credible": "credible"},
     **{"--tasks": "tasks", "--part": "part", "--subjects": "subjects", "--limit": "limit"},
     **{"--space": "space", "--save-inputs": "save_inputs", "--metrics": "metrics"},
+    **{"--box": "box"},
     **{"--host": "host", "--port": "port", "--mask": "masks", "--subsample": "subsamples"},
 }
 """Options, and what functions call them."""

@@ -24,7 +24,8 @@ def certify_what(
     what: str | Path,
     trial: int | str | None = None,
     *,
-    epsilon: str,
+    epsilon: str = "",
+    box: str | Path | None = None,
     bounds: Sequence[str] = USUAL,
     exact: bool = False,
     time_limit: float = TIME_LIMIT,
@@ -37,13 +38,14 @@ def certify_what(
     out: str | Path = "reports",
     session: Session | None = None,
 ) -> "Evaluation":
-    """The rows of the task ``certify``, see there, of one student or of one teacher.
+    """The rows of the task ``certify`` or ``box``, see there, of one student or of one teacher.
 
     Args:
         what: a study, a space, whose teacher is certified, or a student's folder.
         trial: of a study: which student, the chosen one by default, or ``"teacher"``.
         epsilon: the radius, ``"0.03"``, a share of the data's range; or a curve, ``"0.01..0.1"``.
-        bounds: ``"ibp"``, ``"crown"``, or both.
+        box: a box file in place of a radius.
+        bounds: ``"ibp"``, ``"crown"``, or both; of a radius, as is what follows up to ``limit``.
         exact: whether what bounds leave open is decided by a mixed-integer programme.
         time_limit: seconds an input of it.
         part, limit, space, overrides, seed, storage, out, session: as of ``evaluate_tasks``.
@@ -55,7 +57,11 @@ def certify_what(
     from gped_nas.api.evaluating import evaluate_tasks
     from gped_nas.distill.student import SPEC_FILE
 
-    texts = task_texts(epsilon, bounds=bounds, exact=exact, time_limit=time_limit)
+    if box is None:
+        texts = task_texts(epsilon, bounds=bounds, exact=exact, time_limit=time_limit)
+    else:
+        is_plain = tuple(bounds) == USUAL and not exact and limit is None
+        texts = [_box_text(str(box), epsilon, is_plain=is_plain)]
     is_student = (Path(what) / SPEC_FILE).is_file()
     is_study = any((Path(each) / STUDY_FILE).is_file() for each in (what, Path(out) / what))
     is_of_trial = trial not in (None, TEACHER)
@@ -80,6 +86,22 @@ def certify_what(
     if not evaluation.rows:
         raise ConfigError(f"{what}: nothing was certified: {', '.join(evaluation.notes)}")
     return evaluation
+
+
+def _box_text(box: str, epsilon: str, *, is_plain: bool) -> str:
+    """The task of a box file.
+
+    Raises:
+        ConfigError: a radius is asked for too, or its options; or no task can have such a name.
+    """
+    if epsilon or not is_plain:
+        raise ConfigError(
+            "--box: found beside --epsilon, --bounds, --exact or --limit, which are of a radius "
+            "around examples, expected one of both; ask twice"
+        )
+    if "," in box:
+        raise ConfigError(f"--box: found '{box}', expected a path without commas; rename the file")
+    return f"box:{box}"
 
 
 def without_each(rows: Sequence[Row]) -> list[Row]:

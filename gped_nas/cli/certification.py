@@ -1,5 +1,6 @@
 """The verb ``certify``: answers that no input within a radius can change."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -49,6 +50,12 @@ def certify(
             help="The radius, a share of the data's range: 0.03, or a curve 0.01..0.1.",
         ),
     ] = "",
+    box: Annotated[
+        Path | None,
+        typer.Option(
+            "--box", metavar="FILE.yaml", help="A box of your own, and what is safe in it."
+        ),
+    ] = None,
     bounds: Annotated[
         str,
         typer.Option("--bounds", metavar="A,B", help="Which bounds: ibp, crown, or both."),
@@ -102,6 +109,7 @@ def certify(
             what,
             trial,
             epsilon=epsilon,
+            box=box,
             bounds=split([bounds]),
             exact=exact,
             time_limit=time_limit,
@@ -122,8 +130,22 @@ def certify(
         print_json(rows)
     elif format is Format.csv:
         print_rows(rows, format)
+    elif box is not None:
+        _print_box(rows)
     else:
         _print_table(rows, is_of_each=each)
+
+
+def _print_box(rows: list[dict[str, Any]]) -> None:
+    """A line a number, and the input whose answer is not safe, where there is one."""
+    safe = rows[0].get("safe")
+    title = rows[0]["box"] if safe is None else f"{rows[0]['box']}: {safe}"
+    columns = ("predictor", "of", "metric", "value", "n", "seconds")
+    print_rows([{key: row[key] for key in columns} for row in rows], Format.table, title=title)
+    for row in rows:
+        if "witness" in row and isinstance(row["witness"], dict):
+            numbers = ", ".join(f"{name} {number:.6g}" for name, number in row["witness"].items())
+            print_text(f"{row['predictor']}: not safe at {numbers}")
 
 
 def _print_table(rows: list[dict[str, Any]], *, is_of_each: bool) -> None:
