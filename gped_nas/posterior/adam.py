@@ -60,6 +60,7 @@ def step(
     *,
     lr: float,
     number: int,
+    betas: tuple[float, float] = (BETA1, BETA2),
 ) -> None:
     """Move the point and its two moments by one step, in place. See the module docstring.
 
@@ -69,12 +70,14 @@ def step(
         grad_W: g, a gradient of the objective over N.
         lr: the step size of this step.
         number: t, how many steps there are with this one.
+        betas: beta_1 and beta_2.
     """
-    first_W.lerp_(grad_W, 1 - BETA1)
-    second_W.lerp_(grad_W.square(), 1 - BETA2)
+    beta1, beta2 = betas
+    first_W.lerp_(grad_W, 1 - beta1)
+    second_W.lerp_(grad_W.square(), 1 - beta2)
 
-    scale_W = (second_W / (1 - BETA2**number)).sqrt_().add_(EPSILON)
-    theta_W.addcdiv_(first_W, scale_W, value=-lr / (1 - BETA1**number))
+    scale_W = (second_W / (1 - beta2**number)).sqrt_().add_(EPSILON)
+    theta_W.addcdiv_(first_W, scale_W, value=-lr / (1 - beta1**number))
 
 
 def descend(
