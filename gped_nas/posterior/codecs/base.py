@@ -12,7 +12,7 @@ holds it and nothing is fitted twice. A new codec is a file here: settings, a su
 
 from abc import ABC, abstractmethod
 from collections import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -131,19 +131,27 @@ class ChainSamples:
         return float(self.weight_S.sum())
 
 
+def check_samples(problem: Problem, cfg: CodecConfig) -> Sequence[PosteriorSample]:
+    """The samples that a codec reads, each of which is read when it is asked for.
+
+    Raises:
+        ConfigError: they are too few for its settings.
+    """
+    assert problem.samples is not None
+    objection = cfg.objection(len(problem.samples), num_chains(cfg.of))
+    if objection:
+        raise ConfigError(f"teacher.method.{objection}")
+    return problem.samples
+
+
 def chains_read(problem: Problem, cfg: CodecConfig) -> list[ChainSamples]:
     """The samples that a codec reads, chain by chain.
 
     Raises:
         ConfigError: they are too few for its settings.
     """
-    samples = problem.samples
-    assert samples is not None
+    samples = check_samples(problem, cfg)
     num = num_chains(cfg.of)
-    objection = cfg.objection(len(samples), num)
-    if objection:
-        raise ConfigError(f"teacher.method.{objection}")
-
     total = sum(sample.weight for sample in samples)
     chains = []
     for chain in range(num):

@@ -19,6 +19,7 @@ and with r less what the directions have already; principal directions by the me
 Sirovich 1987, Quarterly of Applied Mathematics 45(3).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -125,6 +126,17 @@ def _scaled_deviations(theta_SB: Tensor, share_S: Tensor) -> tuple[Tensor, Tenso
     return mean_B, (share_S / unbiased).sqrt()[:, None] * (theta_SB - mean_B)
 
 
+def tensors_of(laws: Sequence[Directions], chains: Sequence[ChainSamples]) -> dict[str, Tensor]:
+    """What is stored: ``mean`` and ``std`` (K, W), ``factor`` (K, J, W) and ``share`` (K,)."""
+    rests = [law.variance_W - law.factor_JW.square().sum(0) for law in laws]
+    return {
+        "mean": torch.stack([law.mean_W for law in laws]),
+        "std": torch.stack(rests).clamp(min=0).sqrt(),
+        "factor": torch.stack([law.factor_JW for law in laws]),
+        "share": torch.tensor([chain.share for chain in chains], dtype=torch.float64),
+    }
+
+
 class LowRank(LawCodec):
     """See the module docstring."""
 
@@ -136,13 +148,7 @@ class LowRank(LawCodec):
         """See ``Codec.fit``."""
         chains = chains_read(problem, cfg)
         laws = [principal(chain, cfg.rank) for chain in chains]
-        rests = [law.variance_W - law.factor_JW.square().sum(0) for law in laws]
-        return {
-            "mean": torch.stack([law.mean_W for law in laws]),
-            "std": torch.stack(rests).clamp(min=0).sqrt(),
-            "factor": torch.stack([law.factor_JW for law in laws]),
-            "share": torch.tensor([chain.share for chain in chains], dtype=torch.float64),
-        }
+        return tensors_of(laws, chains)
 
     def draws(self, code: Code, num: int, *, generator: Generator) -> Tensor:
         """See ``Codec.draws``."""
