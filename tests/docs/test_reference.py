@@ -36,6 +36,7 @@ from gped_nas.evaluate.scores import SCORES
 from gped_nas.models.base import COMMON_VALUES, FAMILIES
 from gped_nas.models.labels import COSTS
 from gped_nas.posterior.base import METHODS
+from gped_nas.posterior.codecs.apd import OnlineSettings
 from gped_nas.posterior.likelihoods import LIKELIHOODS
 from gped_nas.posterior.priors import PRIORS
 from gped_nas.search import space, space_file, teacher_file
@@ -84,6 +85,7 @@ SETTINGS: dict[str, type[Config]] = {
         if condition.settings not in (None, ConditionValue)
     },
     **{name: policy.settings for name, policy in POLICIES.items()},
+    "apd online": OnlineSettings,
     **{name: method.config for name, method in METHODS.items()},
     **{
         name: type(target.settings)
