@@ -20,6 +20,7 @@ from gped_nas.evaluate.certify.asked import (
 from gped_nas.evaluate.certify.asked_average import AskedAverage
 from gped_nas.evaluate.certify.networks import CertifiableNetwork
 from gped_nas.evaluate.certify.region import parse_region
+from gped_nas.evaluate.certify.splitting import Boxes, enclose, judge_boxes
 from gped_nas.models.elementary import Activation, Dense, run_layers
 
 CLASSES = ("a", "b", "c", "d")
@@ -148,6 +149,43 @@ def test_bounds_at_a_point_hold_what_float32_says_of_it_in_the_labels_unit() -> 
     assert mean.dtype == torch.float32
     assert bool(((lower[:, 0] <= mean) & (mean <= upper[:, 0])).all())
     assert float((upper - lower).amax()) < 0.01
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_verdict_contradicts_a_grid(seed: int) -> None:
+    """A plane of the box, on 90,000 inputs: limits just inside and just outside of its range."""
+    asked = Drawn(seed, 2).label()
+    low, high = LOW.clone(), HIGH.clone()
+    low[:, 2] = high[:, 2] = 0.3
+    steps = torch.linspace(0, 1, 300, dtype=torch.float64)
+    shares = torch.cartesian_prod(steps, steps)
+    grid = low[:, :2] + shares * (high - low)[:, :2]
+    grid = torch.cat([grid, torch.full((len(grid), 1), 0.3, dtype=torch.float64)], 1)
+    mean = quantity_values(asked, "mean")(grid)[:, 0]
+    length = float(mean.max() - mean.min())
+
+    boxes, verdicts = Boxes(low, high), []
+    for step in (-0.2, -0.01, 0.01, 0.05, 0.2):
+        region = parse_region([f"mean <= {float(mean.max()) + step * length}"], (), "here")
+        judged = judge_boxes(
+            boxes,
+            bounds_of(asked, region),
+            values_of(asked, region),
+            region.clearance,
+            generator=Generator().manual_seed(0),
+        )
+        verdicts.append(judged.verdict)
+    # a grid misses a corner of the highest cell at most: 0.01 of the range is more
+    assert verdicts == ["broken", "broken", "certified", "certified", "certified"]
+
+    interval = enclose(
+        boxes,
+        quantity_bounds(asked, "mean"),
+        quantity_values(asked, "mean"),
+        generator=Generator().manual_seed(0),
+    )
+    assert interval.low <= float(mean.min()) and float(mean.max()) <= interval.high
+    assert interval.high - interval.low < 1.05 * length
 
 
 def test_limits_are_bounded_from_the_side_that_matters() -> None:
