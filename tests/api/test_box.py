@@ -18,7 +18,12 @@ import yaml
 from torch import Tensor
 
 import gped_nas as gn
+from gped_nas.api.asked_networks import asked_student
+from gped_nas.data.normalization import AxisNormalization, ImputingNormalization, Normalization
+from gped_nas.distill.student import Student, StudentSpec, load_student, save_student
 from gped_nas.evaluate.certify.verdict import VERDICTS
+from gped_nas.models.base import Genotype
+from gped_nas.targets.base import TARGETS
 
 METHOD = {"name": "deep_ensemble", "num_samples": 3, "steps": 200, "lr": 0.02, "batch_size": 64}
 
@@ -203,3 +208,41 @@ def test_the_bracket_of_p_safe_holds_what_sampling_sees(
         assert bool(((torch.tensor(low) <= x) & (x <= torch.tensor(high))).all())
         answer = int(teacher.predict(x)["predictive"].argmax())
         assert (answer == names.index(word)) == ("never" in safe)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_file_is_asked_as_what_it_is(tmp_path: Path, dtype: str) -> None:
+    """Int8 weights as the numbers that they stand for; a table whose missing ones are filled in."""
+    generator = torch.Generator().manual_seed(0)
+    genotype = Genotype("mlp", depth=1, width=12, storage_dtype=dtype)
+    columns = AxisNormalization((40.0, 1.7), (10.0, 0.1))
+    spec = StudentSpec(
+        family="mlp",
+        input_shape=(2,),
+        class_names=(),
+        targets=(TARGETS["predictive_normal"],),
+        normalization=ImputingNormalization(columns, (41.0, 1.6), (1,)),
+        storage_dtype=dtype,
+        genotype=genotype.to_json(),
+        label_normalization=Normalization(100.0, 15.0),
+    )
+    shapes = genotype.shapes(spec.network_shape, spec.layout.num_outputs)
+    params = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    save_student(tmp_path, spec, params)
+    student = load_student(tmp_path)
+
+    low, high = torch.tensor([[20.0, 1.5]]).double(), torch.tensor([[60.0, 2.0]]).double()
+    lower, upper = asked_student(student).quantities(low, high)
+    normal_N2 = student.predict(points([20, 1.5], [60, 2.0]))["predictive_normal"]
+    for place, seen in enumerate((normal_N2[:, 0], normal_N2[:, 1].sqrt())):
+        assert float(lower[0, place]) <= float(seen.min())
+        assert float(seen.max()) <= float(upper[0, place])
+
+    # in a point they are what the file says, and not what it was made of
+    point = torch.tensor([[33.0, 1.8]]).double()
+    lower, upper = asked_student(student).quantities(point, point)
+    mean = float(student.predict(point)["predictive_normal"][0, 0])
+    assert float(lower[0, 0]) <= mean <= float(upper[0, 0])
+    unrounded = float(Student(spec, params).predict(point)["predictive_normal"][0, 0])
+    is_it = float(lower[0, 0]) <= unrounded <= float(upper[0, 0])
+    assert is_it == (dtype == "float32")

@@ -64,7 +64,7 @@ def test_a_teacher_has_an_average_and_samples(own: Home) -> None:
     assert sum(shares) == pytest.approx(1)
     assert rows["samples", "p_safe_low"]["value"] == shares[0]
     assert rows["samples", "p_safe_high"]["value"] == pytest.approx(1 - shares[1])
-    assert rows["samples", "certified"]["condition"] == "box-samples"
+    assert rows["samples", "certified"]["condition"] == f"{box}-samples"
     assert rows["samples", "certified"]["n"] == len(
         gn.load_stream(gn.open_study(own.study).stream_path).weight
     )
@@ -80,6 +80,10 @@ def test_a_table_says_what_is_asked_and_kept_rows_are_read_again(own: Home) -> N
 
     task = accepted("evaluate", own.study, "--tasks", f"box:{box}", "--out", own.out)
     assert {"teacher", "map"} <= set(task.out.split())
+
+    accepted("report", own.study)
+    page = (own.study / "report.html").read_text()
+    assert "box.yaml" in page and "p_safe_low".replace("_", " ") in page
 
 
 @pytest.mark.parametrize(

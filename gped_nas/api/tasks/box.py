@@ -1,9 +1,9 @@
 """The task ``box:FILE``: whether all answers in a box of the user's own are safe.
 
 ``evaluate/certify/box_file.py`` says what the file holds. Each subject is *certified*, *broken* by
-an input of the box, or *unknown*. Of a teacher that is asked of its average, and of each sample,
-under the condition ``box-samples``: those shares are of the samples' weight, and ``p_safe_low`` and
-``p_safe_high`` bound the probability, under them, that all answers are safe. Of real labels
+an input of the box, or *unknown*. Of a teacher that is asked of its average, and of each sample
+under the condition ``FILE-samples``: those shares are of the samples' weight, and ``p_safe_low``
+and ``p_safe_high`` bound the probability, under them, that all answers are safe. Of real labels
 ``mean_low``, ``mean_high``, ``std_low`` and ``std_high`` say between what answers lie, in the
 label's own unit.
 
@@ -43,7 +43,6 @@ from gped_nas.io import sha256_arrays
 from gped_nas.models.base import num_params
 
 TASK = "box"
-SAMPLES = "box-samples"
 _BOUND = "it is a bound, and no estimate"
 _MOST_NUMBERS = 2**26
 """Parameters of all samples together whose average is asked: 512 MiB in float64."""
@@ -87,7 +86,7 @@ def box(bench: Bench, file: str) -> list[Row]:
     table: list[Row] = []
     for subject in bench.subjects:
         try:
-            asking = _Asking(bench, subject, question, _region(subject, question, bench))
+            asking = _Asking(bench, subject, file, question, _region(subject, question, bench))
             table += asking.teacher() if subject.kind == TEACHER else asking.network()
         except ConfigError as why:  # its layers, or one of them, have no bounds
             raise LeftOut(str(why)) from None
@@ -105,12 +104,26 @@ def _region(subject: Subject, question: BoxQuestion, bench: Bench) -> Region | N
 
 @dataclass(frozen=True, eq=False)
 class _Asking:
-    """A subject that is asked, and its rows."""
+    """A subject that is asked, and its rows.
+
+    Attributes:
+        bench: where rows are made.
+        subject: who is asked.
+        file: as the task was asked with it.
+        question: what it holds.
+        region: the safe answers.
+    """
 
     bench: Bench
     subject: Subject
+    file: str
     question: BoxQuestion
     region: Region | None
+
+    @property
+    def of_samples(self) -> str:
+        """The condition of rows of all samples."""
+        return f"{self.file}-samples"
 
     def network(self) -> list[Row]:
         """The rows of a subject that is one network."""
@@ -171,13 +184,13 @@ class _Asking:
             verdicts = [answer.judged.verdict for _, answer in answers if answer.judged is not None]
             for verdict in VERDICTS:
                 share = share_of(verdict, weights, verdicts)
-                table += self._row(verdict, share, SAMPLES, num, why=_PROVEN, **more)
+                table += self._row(verdict, share, self.of_samples, num, why=_PROVEN, **more)
             low, high = safe_probability(weights, verdicts)
             for name, value in (("p_safe_low", low), ("p_safe_high", high)):
-                table += self._row(name, value, SAMPLES, num, why=_BOUND, **more)
+                table += self._row(name, value, self.of_samples, num, why=_BOUND, **more)
         for quantity in answers[0][1].intervals:
             interval = widest([answer.intervals[quantity] for _, answer in answers])
-            table += self._interval(quantity, interval, SAMPLES, num, more)
+            table += self._interval(quantity, interval, self.of_samples, num, more)
         return table
 
     def _answer(self, asked: Asked, *path: str | int) -> BoxAnswer:
@@ -197,9 +210,9 @@ class _Asking:
             for verdict in VERDICTS:
                 value = float(answer.judged.verdict == verdict)
                 details = self._details(answer.judged, verdict)
-                table += self._row(verdict, value, TASK, 1, why=_PROVEN, **more, **details)
+                table += self._row(verdict, value, self.file, 1, why=_PROVEN, **more, **details)
         for quantity, interval in answer.intervals.items():
-            table += self._interval(quantity, interval, TASK, 1, more)
+            table += self._interval(quantity, interval, self.file, 1, more)
         return table
 
     def _details(self, judged: Judged, verdict: str) -> dict[str, Any]:
