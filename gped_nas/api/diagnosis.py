@@ -238,8 +238,8 @@ def _find_missing(teacher: Teacher, origin: Origin, chains: int) -> dict[str, st
         )
     elif origin == "copied":
         missing["R-hat and ESS"] = (
-            f"the samples of {name} are copies of those of another method, in another order: "
-            "`teacher info` of that method says whether they mix"
+            f"the samples of {name} are copies of those of another method: `teacher info` of that "
+            "method says whether they mix"
         )
     elif draws < MIN_DRAWS:
         missing["R-hat and ESS"] = (

@@ -6,7 +6,7 @@ import torch
 
 from gped_nas import rng
 from gped_nas.errors import ConfigError
-from gped_nas.posterior.base import PosteriorSample
+from gped_nas.posterior.base import METHODS, PosteriorSample
 from gped_nas.posterior.codecs.base import codec_of
 from gped_nas.posterior.codecs.low_rank import _BLOCK
 from tests.posterior.codes import code_of, problem_with, settings_of
@@ -103,3 +103,18 @@ def test_more_directions_than_samples_are_refused_where_they_are_read() -> None:
     cfg = settings_of("low_rank", 20, rank=9)
     with pytest.raises(ConfigError, match=r"teacher\.method\.rank: found 9, expected at most 5"):
         code_of(problem_with(12), cfg)
+
+
+def test_draws_follow_the_generator_of_the_chain() -> None:
+    problem, cfg = problem_with(12), settings_of("low_rank", 12, rank=3)
+    code, codec = code_of(problem, cfg), codec_of("low_rank")
+    assert codec is not None
+    drawn = []
+    for seed in (1, 2):
+        generator = rng.generator(seed, "chain")
+        step = next(METHODS["low_rank"](problem, cfg, generator=generator))
+        assert step.sample is not None
+        (expected_W,) = codec.draws(code, 1, generator=rng.generator(seed, "chain"))
+        assert torch.equal(step.sample.theta_W, expected_W)
+        drawn.append(expected_W)
+    assert not torch.equal(*drawn)

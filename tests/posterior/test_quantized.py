@@ -98,10 +98,10 @@ def test_differences_of_a_chain_are_rounded_more_finely() -> None:
 @pytest.mark.parametrize("num", [1, 2, 3])
 def test_numbers_of_four_bits_are_packed_two_a_byte(num: int) -> None:
     levels = torch.arange(-7, 8, dtype=torch.int8)
-    steps_SQ = torch.cartesian_prod(*[levels] * num).view(-1, num)
-    packed = pack(steps_SQ)
+    steps_SW = torch.cartesian_prod(*[levels] * num).view(-1, num)
+    packed = pack(steps_SW)
     assert packed.dtype == torch.uint8 and packed.shape == (15**num, (num + 1) // 2)
-    assert torch.equal(unpack(packed, num), steps_SQ)
+    assert torch.equal(unpack(packed, num), steps_SW)
 
 
 @pytest.mark.parametrize(("bits", "a_weight"), [(8, 1), (4, 0.5)])

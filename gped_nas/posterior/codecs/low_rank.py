@@ -118,12 +118,12 @@ def principal(chain: ChainSamples, rank: int) -> Directions:
     return Directions(mean_W, variance_W, factor_JW)
 
 
-def _scaled_deviations(theta_SB: Tensor, share_S: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean (B,) of some weights, and D (S, B) for which D^T D is their covariance."""
-    theta_SB = theta_SB.double()
-    mean_B = share_S @ theta_SB
+def _scaled_deviations(theta_SW: Tensor, share_S: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean (W,) of some weights, and D (S, W) for which D^T D is their covariance."""
+    theta_SW = theta_SW.double()
+    mean_W = share_S @ theta_SW
     unbiased = 1 - share_S.square().sum()
-    return mean_B, (share_S / unbiased).sqrt()[:, None] * (theta_SB - mean_B)
+    return mean_W, (share_S / unbiased).sqrt()[:, None] * (theta_SW - mean_W)
 
 
 def tensors_of(laws: Sequence[Directions], chains: Sequence[ChainSamples]) -> dict[str, Tensor]:

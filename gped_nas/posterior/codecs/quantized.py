@@ -67,19 +67,19 @@ class Layout:
     """Where weights of matrices lie in flat parameters, and where all others do.
 
     Attributes:
-        matrix_Q: places of weights that are rounded.
-        row_Q: which scale each of them has.
-        rest_B: places of all others.
+        matrix_W: places of weights that are rounded.
+        row_W: which scale each of them has.
+        rest_W: places of all others.
     """
 
-    matrix_Q: Tensor
-    row_Q: Tensor
-    rest_B: Tensor
+    matrix_W: Tensor
+    row_W: Tensor
+    rest_W: Tensor
 
     @property
     def num_rows(self) -> int:
         """Scales of a sample."""
-        return int(self.row_Q[-1]) + 1 if len(self.row_Q) else 0
+        return int(self.row_W[-1]) + 1 if len(self.row_W) else 0
 
 
 def layout_of(shapes: Shapes, scales: str) -> Layout:
@@ -102,23 +102,23 @@ def layout_of(shapes: Shapes, scales: str) -> Layout:
 
     is_matrix_W = torch.cat(is_matrix)
     return Layout(
-        matrix_Q=is_matrix_W.nonzero().squeeze(1),
-        row_Q=torch.cat([*rows, torch.empty(0, dtype=torch.int64)]),
-        rest_B=(~is_matrix_W).nonzero().squeeze(1),
+        matrix_W=is_matrix_W.nonzero().squeeze(1),
+        row_W=torch.cat([*rows, torch.empty(0, dtype=torch.int64)]),
+        rest_W=(~is_matrix_W).nonzero().squeeze(1),
     )
 
 
-def pack(steps_SQ: Tensor) -> Tensor:
-    """Whole numbers from -7 to 7 as bytes (S, (Q + 1) / 2), the first of two in the lower half."""
-    nibbles = (steps_SQ + 8).to(torch.uint8)
+def pack(steps_SW: Tensor) -> Tensor:
+    """Whole numbers from -7 to 7 as bytes (S, (W + 1) / 2), the first of two in the lower half."""
+    nibbles = (steps_SW + 8).to(torch.uint8)
     if nibbles.shape[1] % 2:
         nibbles = torch.cat([nibbles, nibbles.new_full((len(nibbles), 1), 8)], 1)
     return nibbles[:, 0::2] | (nibbles[:, 1::2] << 4)
 
 
-def unpack(packed_SP: Tensor, num: int) -> Tensor:
+def unpack(packed: Tensor, num: int) -> Tensor:
     """The ``num`` whole numbers of each row that ``pack`` made bytes of, int8."""
-    halves = torch.stack([packed_SP & 15, packed_SP >> 4], -1).flatten(1)
+    halves = torch.stack([packed & 15, packed >> 4], -1).flatten(1)
     return halves[:, :num].to(torch.int8) - 8
 
 
@@ -139,24 +139,24 @@ class Quantized(FiniteCodec):
         layout = layout_of(problem.shapes, cfg.scales)
         num = sum(len(chain.weight_S) for chain in chains)
         stored = {
-            "steps": torch.empty(num, len(layout.matrix_Q), dtype=torch.int8),
+            "steps": torch.empty(num, len(layout.matrix_W), dtype=torch.int8),
             "scale": torch.empty(num, layout.num_rows),
-            "rest": torch.empty(num, len(layout.rest_B)),
+            "rest": torch.empty(num, len(layout.rest_W)),
             "weight": torch.empty(num, dtype=torch.float64),
         }
         means = []
         for number, chain in enumerate(chains):
             # sample s is of chain s mod K, as where it was read
             rows = slice(number, None, len(chains))
-            matrix_SQ = chain.theta_SW[:, layout.matrix_Q]
+            matrix_SW = chain.theta_SW[:, layout.matrix_W]
             if cfg.around == "mean":
                 share_S = chain.weight_S / chain.share
-                means.append((share_S @ matrix_SQ.double()).float())
-                matrix_SQ = matrix_SQ - means[-1]
-            scale_SR = _scales(matrix_SQ, layout, _LEVELS[cfg.bits])
-            stored["steps"][rows] = (matrix_SQ / scale_SR[:, layout.row_Q]).round().to(torch.int8)
-            stored["scale"][rows] = scale_SR
-            stored["rest"][rows] = chain.theta_SW[:, layout.rest_B]
+                means.append((share_S @ matrix_SW.double()).float())
+                matrix_SW = matrix_SW - means[-1]
+            scale = _scales(matrix_SW, layout, _LEVELS[cfg.bits])
+            stored["steps"][rows] = (matrix_SW / scale[:, layout.row_W]).round().to(torch.int8)
+            stored["scale"][rows] = scale
+            stored["rest"][rows] = chain.theta_SW[:, layout.rest_W]
             stored["weight"][rows] = chain.weight_S
 
         if cfg.bits == 4:
@@ -168,27 +168,27 @@ class Quantized(FiniteCodec):
     def theta(self, code: Code, index: int) -> Tensor:
         """See ``FiniteCodec.theta``."""
         layout = layout_of(code.shapes, code.settings["scales"])
-        steps_1Q = code.tensors["steps"][index : index + 1]
+        steps_1W = code.tensors["steps"][index : index + 1]
         if code.settings["bits"] == 4:
-            steps_1Q = unpack(steps_1Q, len(layout.matrix_Q))
+            steps_1W = unpack(steps_1W, len(layout.matrix_W))
 
-        matrix_Q = steps_1Q[0] * code.tensors["scale"][index, layout.row_Q]
+        matrix_W = steps_1W[0] * code.tensors["scale"][index, layout.row_W]
         if "mean" in code.tensors:
-            mean_KQ = code.tensors["mean"]
-            matrix_Q = matrix_Q + mean_KQ[index % len(mean_KQ)]
-        theta_W = torch.empty(len(layout.matrix_Q) + len(layout.rest_B))
-        theta_W[layout.matrix_Q] = matrix_Q
-        theta_W[layout.rest_B] = code.tensors["rest"][index]
+            mean_KW = code.tensors["mean"]
+            matrix_W = matrix_W + mean_KW[index % len(mean_KW)]
+        theta_W = torch.empty(len(layout.matrix_W) + len(layout.rest_W))
+        theta_W[layout.matrix_W] = matrix_W
+        theta_W[layout.rest_W] = code.tensors["rest"][index]
         return theta_W
 
 
-def _scales(matrix_SQ: Tensor, layout: Layout, levels: int) -> Tensor:
+def _scales(matrix_SW: Tensor, layout: Layout, levels: int) -> Tensor:
     """The scale (S, R) of each row of each sample: its largest number is the last level."""
-    index_SQ = layout.row_Q.expand(len(matrix_SQ), -1)
-    largest_SR = matrix_SQ.new_zeros(len(matrix_SQ), layout.num_rows)
-    largest_SR = largest_SR.scatter_reduce(1, index_SQ, matrix_SQ.abs(), "amax")
+    index_SW = layout.row_W.expand(len(matrix_SW), -1)
+    largest = matrix_SW.new_zeros(len(matrix_SW), layout.num_rows)
+    largest = largest.scatter_reduce(1, index_SW, matrix_SW.abs(), "amax")
     # the scale of a row of zeros must not be zero
-    return largest_SR.clamp_min(torch.finfo(torch.float32).tiny * levels) / levels
+    return largest.clamp_min(torch.finfo(torch.float32).tiny * levels) / levels
 
 
 register(Quantized(), QuantizedConfig, example={})

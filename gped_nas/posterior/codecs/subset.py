@@ -103,17 +103,17 @@ def herd(features_SF: Array, target_F: Array, num: int) -> list[int]:
     return chosen
 
 
-def fit_weights(features_JF: Array, target_F: Array) -> Array:
-    """Weights (J,) of samples, not negative and with sum 1, whose average is closest to a target.
+def fit_weights(features_SF: Array, target_F: Array) -> Array:
+    """Weights (S,) of samples, not negative and with sum 1, whose average is closest to a target.
 
     Args:
-        features_JF: what each sample predicts.
+        features_SF: what each sample predicts.
         target_F: the average to come close to.
     """
     heavy = _SUM * max(1.0, float(np.linalg.norm(target_F)))
-    design = np.vstack([features_JF.T, np.full(len(features_JF), heavy)])
-    weight_J, _ = nnls(design, np.append(target_F, heavy))
-    scaled: Array = weight_J / weight_J.sum()
+    design = np.vstack([features_SF.T, np.full(len(features_SF), heavy)])
+    weight_S, _ = nnls(design, np.append(target_F, heavy))
+    scaled: Array = weight_S / weight_S.sum()
     return scaled
 
 
@@ -143,10 +143,10 @@ class Subset(FiniteCodec):
         # sample s of the stream is of chain s % K, as where it was read
         order = [(s % len(chains), s // len(chains)) for s in range(cfg.num_samples)]
         picks = [(chain, chosen[chain][draw]) for chain, draw in order]
-        features_JF = np.stack([features[chain][s] for chain, s in picks])
+        chosen_SF = np.stack([features[chain][s] for chain, s in picks])
         return {
             "theta": torch.stack([chains[chain].theta_SW[s] for chain, s in picks]),
-            "weight": torch.from_numpy(fit_weights(features_JF, target_F)),
+            "weight": torch.from_numpy(fit_weights(chosen_SF, target_F)),
         }
 
     def theta(self, code: Code, index: int) -> Tensor:
