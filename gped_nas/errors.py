@@ -34,6 +34,7 @@ _ARGUMENTS = {
     **{"--tasks": "tasks", "--part": "part", "--subjects": "subjects", "--limit": "limit"},
     **{"--space": "space", "--save-inputs": "save_inputs", "--metrics": "metrics"},
     **{"--box": "box"},
+    **{"--epsilon": "eps", "--time-limit": "time_limit", "--bounds": "bounds"},
     **{"--host": "host", "--port": "port", "--mask": "masks", "--subsample": "subsamples"},
 }
 """Options, and what functions call them."""

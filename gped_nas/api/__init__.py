@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gped_nas.api.attacking import attack
+    from gped_nas.api.certify_inputs import certify
     from gped_nas.api.coding import CodecFront, codec
     from gped_nas.api.comparison import MethodComparison, MethodRow, compare_methods
     from gped_nas.api.dashboard import serve_study
@@ -75,6 +76,7 @@ __all__ = [
     "as_dataset",
     "attack",
     "build_teacher",
+    "certify",
     "codec",
     "compare_methods",
     "compare_studies",
@@ -132,6 +134,7 @@ _HOMES = {
     "as_dataset": "gped_nas.data.bring",
     "attack": "gped_nas.api.attacking",
     "build_teacher": "gped_nas.api.teacher",
+    "certify": "gped_nas.api.certify_inputs",
     "codec": "gped_nas.api.coding",
     "compare_methods": "gped_nas.api.comparison",
     "compare_studies": "gped_nas.api.study",

@@ -65,10 +65,10 @@ def attack(
         RegistryError: an unknown name.
     """
     condition = _condition(name, eps, settings)
-    known = _scale(predictor, scale)
+    known = known_scale(predictor, scale)
 
-    raw = _raw(predictor, x)
-    labels = _labels(y, len(raw))
+    raw = as_raw(predictor, x)
+    labels = as_labels(y, len(raw))
 
     changed = condition.apply(
         raw,
@@ -123,11 +123,18 @@ def _is_attack(condition: Condition) -> bool:
     return condition.settings is not None and issubclass(condition.settings, AttackSettings)
 
 
-def _scale(predictor: Attackable, scale: Scale | tuple[float, float] | None) -> Scale:
+def known_scale(
+    predictor: Attackable, scale: Scale | tuple[float, float] | None, where: str = _WHERE
+) -> Scale:
+    """What a radius is a share of: what is given, or else what the predictor knows.
+
+    Raises:
+        ConfigError: nobody knows, or it is no range.
+    """
     if isinstance(scale, tuple):
         low, high = scale
         if not low < high:
-            raise ConfigError(f"{_WHERE}: scale: found {scale}, expected the smaller value first")
+            raise ConfigError(f"{where}: scale: found {scale}, expected the smaller value first")
         return ValueRange(float(low), float(high))
     if scale is not None:
         return scale
@@ -141,14 +148,15 @@ def _scale(predictor: Attackable, scale: Scale | tuple[float, float] | None) -> 
         known = predictor.student.spec.scale
     if known is None:
         raise ConfigError(
-            f"{_WHERE}: found a predictor that does not say what values its inputs can have, "
+            f"{where}: found a predictor that does not say what values its inputs can have, "
             "expected scale; give the smallest and the largest value, for example scale=(0, 255), "
             "or the scale of its dataset"
         )
     return known
 
 
-def _raw(predictor: Attackable, x: Tensor | NDArray[Any]) -> Tensor:
+def as_raw(predictor: Attackable, x: Tensor | NDArray[Any], where: str = _WHERE) -> Tensor:
+    """Inputs of the predictor's shape. Raises ``DataError``."""
     if isinstance(predictor, Student):
         raw = as_inputs(x, predictor.spec.input_shape)
     elif isinstance(predictor, Teacher):
@@ -157,19 +165,22 @@ def _raw(predictor: Attackable, x: Tensor | NDArray[Any]) -> Tensor:
         raw = torch.as_tensor(x)
 
     if not len(raw):
-        raise DataError(f"{_WHERE}: found no inputs, expected at least 1")
+        raise DataError(f"{where}: found no inputs, expected at least 1")
     if not torch.isfinite(raw).all():
         raise DataError(
-            f"{_WHERE}: found inputs that are not finite, which have no gradient; leave them out"
+            f"{where}: found inputs that are not finite, which have no gradient; leave them out"
         )
     return raw
 
 
-def _labels(y: Tensor | NDArray[Any] | Sequence[int], num_inputs: int) -> NDArray[Any]:
+def as_labels(
+    y: Tensor | NDArray[Any] | Sequence[int], num_inputs: int, where: str = _WHERE
+) -> NDArray[Any]:
+    """One label an input. Raises ``DataError``."""
     labels = y.cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
     if labels.shape != (num_inputs,):
         raise DataError(
-            f"{_WHERE}: found labels of shape {labels.shape} for {num_inputs} inputs, expected one "
+            f"{where}: found labels of shape {labels.shape} for {num_inputs} inputs, expected one "
             "each"
         )
     return labels
