@@ -165,6 +165,24 @@ def last_layer(problem: Problem, network: Network, theta: Tensor) -> LastLayer:
     return LastLayer(problem, network, theta, index, features_NF)
 
 
+def law_of(problem: Problem, state: State) -> tuple[Tensor, Tensor]:
+    """The Gaussian that ``laplace`` draws from, of a state with the mode.
+
+    Returns:
+        All parameters at the mode (W,), float32, and the factor (C, H + 1, m) of the last layer's
+        covariance, float64: each output's parameters, bias last, are the mode and the factor times
+        m independent standard normal numbers.
+    """
+    network = problem.network
+    assert network is not None and "at_mode" in state, "the law is known"
+    layer = last_layer(problem, network, state["theta"])
+    triangle = _cholesky(layer.hessian(layer.start)).mT
+    one = torch.eye(len(triangle)).to(triangle)
+    factor = torch.linalg.solve_triangular(triangle, one, upper=True).cpu()
+    num_features = layer.features_NF.shape[1]
+    return state["theta"], factor.view(-1, num_features, factor.shape[1])
+
+
 def newton(layer: LastLayer, w: Tensor) -> Tensor:
     """The mode of the last layer's parameters from ``w``, by Newton steps halved until U falls."""
     value = float(layer.potential(w))
