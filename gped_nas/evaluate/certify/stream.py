@@ -24,22 +24,24 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from gped_nas.evaluate.certify.bounds import Bounds
 from gped_nas.evaluate.certify.box import Box
+from gped_nas.evaluate.certify.breaking import Attack, inward, is_wrong, look_for_breaks
 from gped_nas.evaluate.certify.networks import CertifiableNetwork, margins
-from gped_nas.evaluate.conditions import Forward
+from gped_nas.evaluate.certify.verdict import least_lead
+from gped_nas.evaluate.conditions import Predictor
 from gped_nas.evaluate.predictions import Floats
 
 _UNIT = 2.0**-24
 """Unit roundoff of float32, which samples answer in."""
 
-Breaks = Callable[[Forward, Tensor], Tensor]
-"""``breaks(forward, index_M)``: whether an input of each of these boxes was found that the network
-answers wrongly, (M,)."""
-Sample = tuple[float, CertifiableNetwork, Forward]
-"""A posterior sample: its weight, its layers, and its forward pass on raw inputs."""
+Breaks = Callable[[Predictor, Tensor], Tensor]
+"""``breaks(predictor, index_M)``: whether an input of each of these boxes was found that the one
+network answers wrongly, (M,)."""
+Sample = tuple[float, CertifiableNetwork, Predictor]
+"""A posterior sample: its weight, its layers, and the same network as it answers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,14 +118,12 @@ def judge_samples(
         bounds: how margins are bounded.
     """
     weights, all_margins, all_broken = [], [], []
-    for weight, network, forward in samples:
+    for weight, network, predictor in samples:
         margin_NC = margins(network, box.low, box.high, label_N, bounds=bounds)
-        lead_N = margin_NC.scatter(1, label_N[:, None], torch.inf).amin(1)
-
-        open_M = (lead_N <= 0).nonzero().squeeze(1)
+        open_M = (least_lead(margin_NC, label_N) <= 0).nonzero().squeeze(1)
         is_broken_N = torch.zeros(len(label_N), dtype=torch.bool)
         if len(open_M):
-            is_broken_N[open_M] = breaks(forward, open_M)
+            is_broken_N[open_M] = breaks(predictor, open_M)
 
         weights.append(weight)
         all_margins.append(margin_NC)
@@ -131,6 +131,35 @@ def judge_samples(
 
     weight_S = torch.tensor(weights, dtype=torch.float64)
     return SampleVerdicts(weight_S, torch.stack(all_margins), torch.stack(all_broken), label_N)
+
+
+def breaks_within(
+    raw: Tensor, box: Box, label_N: Tensor, *, attack: Attack, generator: Generator
+) -> Breaks:
+    """What looks for inputs of boxes that a network answers wrongly.
+
+    Args:
+        raw: inputs (N, *input_shape), each in its box; it is looked at first.
+        box: around each.
+        label_N: their classes.
+        attack: what looks further.
+        generator: of what it draws.
+    """
+
+    def breaks(predictor: Predictor, index_M: Tensor) -> Tensor:
+        some = Box(box.low[index_M], box.high[index_M])
+        label_M = label_N[index_M]
+        is_broken_M = is_wrong(predictor, inward(some, raw[index_M]), label_M)
+
+        open_M = (~is_broken_M).nonzero().squeeze(1)
+        if len(open_M):
+            still = Box(some.low[open_M], some.high[open_M])
+            worst, _ = look_for_breaks(predictor, still, label_M[open_M], attack, generator)
+            is_wrong_M = is_wrong(predictor, worst, label_M[open_M])
+            is_broken_M[open_M] = is_wrong_M & still.holds(worst)
+        return is_broken_M
+
+    return breaks
 
 
 def least_difference(margin_NC: Tensor) -> Tensor:

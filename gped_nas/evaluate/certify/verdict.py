@@ -95,20 +95,47 @@ def judge(
         GpedError: bounds prove what an answer contradicts: a fault of the program.
     """
     label_N = torch.as_tensor(labels, dtype=torch.int64)
-    judged = Judged(np.full(len(raw), UNKNOWN, "<U9"), np.empty(0), inward(box, raw))
+    began = time.monotonic()
+    margin_NC = margins(network, box.low, box.high, label_N, bounds=bounds)
+    seconds = time.monotonic() - began
 
-    with _timed(judged, "bounds"):
-        margin_NC = margins(network, box.low, box.high, label_N, bounds=bounds)
-        judged.lead_N = _least(margin_NC, label_N)
-        judged.verdict_N[judged.lead_N > 0] = CERTIFIED
-
-    with _timed(judged, "attack"):
-        _take_wrong(judged, predictor, label_N)
-        _attack(judged, predictor, box, label_N, attack, generator)
+    lead_N = least_lead(margin_NC, label_N)
+    judged = judge_by_lead(lead_N, predictor, raw, labels, box, generator=generator, attack=attack)
+    judged.seconds = {"bounds": seconds, **judged.seconds}
 
     if exact is not None:
         with _timed(judged, "exact"):
             _close(judged, network, predictor, box, label_N, margin_NC, exact)
+    return judged
+
+
+def judge_by_lead(
+    lead_N: Tensor,
+    predictor: Predictor,
+    raw: Tensor,
+    labels: Labels,
+    box: Box,
+    *,
+    generator: Generator,
+    attack: Attack = "worst",
+) -> Judged:
+    """The verdict of each input, given by how far the label leads in its whole box.
+
+    Args:
+        lead_N: lower bounds; above 0 an input is certified.
+        predictor: who answers. Of a teacher the few samples are attacked that it names, and
+            whoever answers is asked about what they found.
+        raw, labels, box, generator, attack: as of ``judge``.
+
+    Raises:
+        DataError, GpedError: as ``judge``.
+    """
+    label_N = torch.as_tensor(labels, dtype=torch.int64)
+    judged = Judged(np.full(len(raw), UNKNOWN, "<U9"), lead_N.numpy(), inward(box, raw))
+    judged.verdict_N[judged.lead_N > 0] = CERTIFIED
+    with _timed(judged, "attack"):
+        _take_wrong(judged, predictor, label_N)
+        _attack(judged, predictor, box, label_N, attack, generator)
     return judged
 
 
@@ -140,7 +167,8 @@ def _attack(
     if not len(places) or attack == "none":
         return
     some = Box(box.low[places], box.high[places])
-    inputs, notes = look_for_breaks(predictor, some, label_N[places], attack, generator)
+    attacked = getattr(predictor, "attacked", None) or predictor
+    inputs, notes = look_for_breaks(attacked, some, label_N[places], attack, generator)
     judged.notes += notes
 
     # what an attack says of itself is not believed: the answer is asked for, and the box looked at
@@ -191,11 +219,9 @@ def _close(
         )
 
 
-def _least(margin_NC: Tensor, label_N: Tensor) -> NDArray[np.float64]:
+def least_lead(margin_NC: Tensor, label_N: Tensor) -> Tensor:
     """The least margin to another class, (N,)."""
-    others_NC = margin_NC.scatter(1, label_N[:, None], torch.inf)
-    least_N: NDArray[np.float64] = others_NC.amin(1).numpy()
-    return least_N
+    return margin_NC.scatter(1, label_N[:, None], torch.inf).amin(1)
 
 
 @contextmanager
