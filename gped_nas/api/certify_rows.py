@@ -124,9 +124,13 @@ def each_input(rows: Sequence[Row]) -> list[Row]:
         shared |= {"low": None, "high": None, "n": 1, "why": "it is of one input"}
         for place in range(len(columns["index"])):
             known = {name: values[place] for name, values in columns.items()}
-            verdict = known.pop("verdict")
-            about = {"input": known.pop("index"), **known}
-            table.append({**shared, "metric": verdict, "value": 1.0, **about})
+            about = {"input": known.pop("index"), "label": known.pop("label")}
+            if "lead" in known:
+                about["lead"] = known.pop("lead")
+            shares = {known["verdict"]: 1.0} if "verdict" in known else known
+            for verdict, share in shares.items():
+                if share:
+                    table.append({**shared, "metric": verdict, "value": share, **about})
     return table
 
 

@@ -156,8 +156,9 @@ def _print_table(rows: list[dict[str, Any]], *, is_of_each: bool) -> None:
     radii = dict.fromkeys(row["radius"] for row in rows)
     title = ", ".join([f"certified on {first['part']}", *radii])
     if is_of_each:
-        columns = ("input", "label", "epsilon", "bounds", "metric", "lead")
-        print_rows([{key: row[key] for key in columns} for row in rows], Format.table, title=title)
+        columns = ("input", "label", "of", "epsilon", "bounds", "metric", "value", "lead")
+        lines = [{key: row.get(key) for key in columns} for row in rows]
+        print_rows(lines, Format.table, title=title)
     else:
         print_rows(side_by_side(rows), Format.table, title=title)
     for note in dict.fromkeys(row["note"] for row in rows if row.get("note")):

@@ -12,8 +12,12 @@ from torch import Tensor
 import gped_nas as gn
 from gped_nas.api import evaluating
 from gped_nas.api.certify_names import CertifyName, parse_names
-from gped_nas.api.tasks import certify
+from gped_nas.api.certifying import networks_of_teacher
+from gped_nas.api.tasks import certify, certify_teacher
 from gped_nas.errors import ConfigError
+from gped_nas.evaluate.certify.box import linf_box
+from gped_nas.evaluate.certify.networks import margins
+from gped_nas.evaluate.certify.verdict import VERDICTS
 from gped_nas.models.base import Family
 from gped_nas.models.mlp import Mlp
 from tests.cli.harness import Home, accepted, refused
@@ -25,6 +29,7 @@ FEW = ("--limit", 40)
 def without_attacks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attacks take most of the time, and most tests are of other things."""
     monkeypatch.setattr(certify, "ATTACK", "none")
+    monkeypatch.setattr(certify_teacher, "ATTACK", "none")
 
 
 def certified(home: Home, *args: object) -> list[dict[str, Any]]:
@@ -152,6 +157,53 @@ def test_a_table_has_a_line_for_each_kind_of_bounds(own: Home) -> None:
         "certify", own.study, "--epsilon", 0.02, *FEW, "--out", own.out, "-f", "csv"
     ).out.splitlines()
     assert "epsilon" in csv[0].split(",") and len(csv) == 1 + 6
+
+
+@pytest.mark.usefixtures("without_attacks")
+def test_of_a_teacher_the_average_and_the_samples_are_certified(own: Home) -> None:
+    args = ("--epsilon", 0.02, "--limit", 20, "--bounds", "crown")
+    result = accepted("certify", own.study, "teacher", *args, "--out", own.out, "-f", "json")
+    assert "no row of a law: study 'tiny': found method 'sgld'" in result.err
+    rows = json.loads(result.out)
+    shares = {(row["of"], row["metric"]): row["value"] for row in rows}
+    assert {of for of, _ in shares} == {"average", "samples"}
+    for of in ("average", "samples"):
+        assert sum(shares[of, verdict] for verdict in VERDICTS) == pytest.approx(1)
+    assert {row["samples"] for row in rows if row["of"] == "samples"} == {4}
+
+    # a share of samples is that of their own certificates, one sample after the other
+    inputs = certified(own, "teacher", *args, "--each")
+    teacher = gn.load_teacher(own.space)
+    places = sorted({row["input"] for row in inputs})
+    raw = teacher.dataset.raw("test")[places]
+    label_N = torch.as_tensor(teacher.dataset.labels("test")[places])
+    box = linf_box(raw, teacher.dataset.scale, 0.02)
+    expected_N = torch.zeros(20, dtype=torch.float64)
+    for weight, network in networks_of_teacher(teacher):
+        margin_NC = margins(network, box.low, box.high, label_N)
+        others_NC = margin_NC.scatter(1, label_N[:, None], torch.inf)
+        expected_N += weight * (others_NC.amin(1) > 0)
+    assert shares["samples", "certified"] == pytest.approx(float(expected_N.mean()))
+    of_samples = [row for row in inputs if row["of"] == "samples"]
+    by_input = {row["input"]: row["value"] for row in of_samples if row["metric"] == "certified"}
+    for place, expected in zip(places, expected_N.tolist(), strict=True):
+        assert by_input.get(place, 0.0) == pytest.approx(expected)
+
+
+@pytest.mark.usefixtures("without_attacks")
+def test_of_a_law_fresh_draws_are_certified(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certify_teacher, "DRAWS", 12)
+    method = "teacher.method={name: vi, num_samples: 3, steps: 200}"
+    args = ("--epsilon", 0.01, "--limit", 10, "--set", method)
+    rows = json.loads(accepted("certify", home.space, *args, "-f", "json").out)
+    by_metric = {row["metric"]: row for row in rows if row["of"] == "law"}
+    assert set(by_metric) == set(VERDICTS)
+    assert sum(row["value"] for row in by_metric.values()) == pytest.approx(1)
+    of_law = by_metric["certified"]
+    assert of_law["condition"] == "linf-0.01-crown law" and of_law["draws"] == 12
+    assert "confidence 0.95" in of_law["why"] and of_law["low"] is None
+    # with 12 draws of 10 inputs no share is proven above .0025 ^ (1 / 12)
+    assert 0 < of_law["value"] <= 0.0025 ** (1 / 12)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ Rows beside those of ``evaluate.measured.rows`` have ``epsilon``, ``radius`` (in
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,17 +20,17 @@ from torch import Tensor
 from gped_nas.api.certify_names import CROWN, EXACT, TASK, CertifyName, Word, parse_names
 from gped_nas.api.session import Session
 from gped_nas.api.tasks.base import OPTION, LeftOut, Row, add_task
-from gped_nas.api.tasks.bench import Bench, Subject
+from gped_nas.api.tasks.bench import TEACHER, Bench, Subject
+from gped_nas.api.tasks.certify_shares import rows_of_verdicts
+from gped_nas.api.tasks.certify_teacher import teacher_rows
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.certify.bounds import Bounds
 from gped_nas.evaluate.certify.box import Box, linf_box
 from gped_nas.evaluate.certify.breaking import Attack
 from gped_nas.evaluate.certify.exact import exact_settings
 from gped_nas.evaluate.certify.networks import CertifiableNetwork
-from gped_nas.evaluate.certify.verdict import BROKEN, CERTIFIED, UNKNOWN, VERDICTS, Judged, judge
+from gped_nas.evaluate.certify.verdict import BROKEN, UNKNOWN, VERDICTS, Judged, judge
 from gped_nas.evaluate.conditions import Forward, Predictor
-from gped_nas.evaluate.intervals import of_share
-from gped_nas.evaluate.measured import Key, Measured
 from gped_nas.evaluate.predictions import AnyPredictions
 
 ATTACK: Attack = "apgd"
@@ -80,6 +79,8 @@ def _of_subject(bench: Bench, subject: Subject, name: CertifyName) -> list[Row]:
         ConfigError: it has no bounds.
     """
     subject.asked()
+    if subject.kind == TEACHER:
+        return teacher_rows(bench, subject, name)
     if subject.certifiable is None:
         raise LeftOut("it is no network whose layers are known")
 
@@ -88,7 +89,7 @@ def _of_subject(bench: Bench, subject: Subject, name: CertifyName) -> list[Row]:
     for word in name.bounds:
         judged = judging.by(word, name.time_limit)
         bench.save(subject, judged.inputs, name.under(word))
-        table += _rows(bench, subject, name, word, judged)
+        table += rows_of_verdicts(bench, subject, name, word, judged, "network")
     return table
 
 
@@ -226,50 +227,3 @@ def _joined(parts: Sequence[Judged]) -> Judged:
         dict(seconds),
         list(notes),
     )
-
-
-def _rows(
-    bench: Bench, subject: Subject, name: CertifyName, word: Word, judged: Judged
-) -> list[Row]:
-    """A row a verdict: its share of the inputs."""
-    took = dict(judged.seconds)
-    attack = took.pop("attack")
-    proof = sum(took.values())
-    seconds = {CERTIFIED: proof, BROKEN: attack, UNKNOWN: proof + attack}
-    about: dict[str, Any] = {
-        "epsilon": name.epsilon,
-        "radius": f"epsilon {bench.dataset.scale.describe(name.epsilon)}",
-        "bounds": word,
-        "of": "network",
-    }
-    if judged.notes:
-        about["note"] = "; ".join(judged.notes)
-
-    table: list[Row] = []
-    for verdict in VERDICTS:
-        hits_N = (judged.verdict_N == verdict).astype(np.float64)
-        ends = of_share(hits_N)
-        measured = Measured(float(hits_N.mean()), ends.low, ends.high, len(hits_N))
-        key = Key(verdict, name.under(word), bench.part)
-        row = {"seconds": round(seconds[verdict], 4), **about}
-        if verdict == CERTIFIED:
-            row["each"] = _each(bench, judged)
-        table += bench.rows(subject, {key: measured}, **row)
-    return table
-
-
-def _each(bench: Bench, judged: Judged) -> dict[str, list[Any]]:
-    """What is known of every input, a list a column."""
-    index = bench.examples.index
-    places = range(len(bench.labels)) if index is None else index.tolist()
-    return {
-        "index": list(places),
-        "label": np.asarray(bench.labels).tolist(),
-        "verdict": judged.verdict_N.tolist(),
-        "lead": [_short(lead) for lead in judged.lead_N],
-    }
-
-
-def _short(number: float) -> float | None:
-    """A number with six digits; None of one that is not finite, which JSON has no word for."""
-    return float(f"{number:.6g}") if np.isfinite(number) else None
