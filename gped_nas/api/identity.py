@@ -18,6 +18,7 @@ _LATER_SETTINGS: tuple[tuple[str, Any], ...] = (
     ("lr_probe", []),
     ("draw_views", "once"),
     ("stream", "stored"),
+    ("certify", 0.0),
 )
 """Settings of the recipe that came after the first studies, at the values that these had."""
 

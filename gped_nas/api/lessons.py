@@ -41,7 +41,7 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
     labels = labels_at_views(space, views, dataset, layout)
     if space.recipe.mode == "online":  # students meet a chain of their own
         inputs = join([teacher.inputs(view) for view in views])
-        return DistillationSet(inputs, {}, layout, labels=labels)
+        return DistillationSet(inputs, {}, layout, labels=labels, reach=_reach(teacher))
 
     is_fresh = space.recipe.draw_views == "fresh"  # then inputs are untouched here
     asked = [space.stored_view(view) for view in views]
@@ -65,7 +65,20 @@ def distillation_set(teacher: Teacher) -> DistillationSet:
         samples = PosteriorPredictions(maps, stream.weight_S)
 
     fresh = _fresh_views(teacher, views, [len(x) for x in inputs_of_views]) if is_fresh else None
-    return DistillationSet(join(inputs_of_views), expectations, layout, samples, labels, fresh)
+    inputs = join(inputs_of_views)
+    return DistillationSet(
+        inputs, expectations, layout, samples, labels, fresh, reach=_reach(teacher)
+    )
+
+
+def _reach(teacher: Teacher) -> Tensor | None:
+    """How far normalized inputs move within a radius of 1; None without certified training."""
+    if not teacher.space.recipe.certify:
+        return None
+    dataset = teacher.dataset
+    nowhere = torch.zeros((1, *dataset.raw_shape), dtype=torch.float64)
+    moved = nowhere + dataset.scale.unit(nowhere)
+    return (dataset.normalization(moved) - dataset.normalization(nowhere))[0].abs()
 
 
 def rung_set(teacher: Teacher, layout: HeadLayout) -> DistillationSet | None:
@@ -121,6 +134,7 @@ def _imported_set(teacher: Teacher) -> DistillationSet:
         PosteriorPredictions([[log_prob.numpy()]] * len(views), teacher.stream.weight_S),
         labels,
         fresh=FreshViews(views, [len(untouched)] * len(views)) if is_fresh else None,
+        reach=_reach(teacher),
     )
 
 
@@ -167,7 +181,8 @@ def label_set(teacher: Teacher, data: DistillationSet) -> DistillationSet:
     known = is_known_M.nonzero().flatten()
     if not len(known):
         of_train = layout.labels(dataset.normalized_labels("train"))
-        return DistillationSet(dataset.inputs("train"), {layout.main.name: of_train}, layout)
+        answers = {layout.main.name: of_train}
+        return DistillationSet(dataset.inputs("train"), answers, layout, reach=data.reach)
 
     fresh = None
     if data.fresh is not None:
@@ -179,7 +194,7 @@ def label_set(teacher: Teacher, data: DistillationSet) -> DistillationSet:
         fresh = FreshViews(views, num_known)
     expectations = {layout.main.name: labels[known]}
     inputs = _known_inputs(teacher, data, is_known_M)
-    return DistillationSet(inputs, expectations, layout, fresh=fresh)
+    return DistillationSet(inputs, expectations, layout, fresh=fresh, reach=data.reach)
 
 
 def _known_inputs(teacher: Teacher, data: DistillationSet, is_known_M: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from gped_nas.api.sampling import (
     sample,
 )
 from gped_nas.api.session import Session, new_session
-from gped_nas.api.with_bounds import check_radii
+from gped_nas.api.with_bounds import check_certified_training, check_radii
 from gped_nas.data import base as data
 from gped_nas.data import dials
 from gped_nas.data.base import Dataset, Part
@@ -368,6 +368,7 @@ def load_dataset(space: SearchSpace) -> Dataset:
         view.check(dataset, f"{space.source}: views[{i}]")
     targets = [target.name for target in space.targets]
     check_radii(space, dataset)
+    check_certified_training(space, dataset)
     for condition in space.conditions:
         condition.check_targets(targets, f"{space.source}: conditions")
         try_out(condition, dataset, f"{space.source}: conditions")

@@ -1,9 +1,10 @@
-"""What a condition that states a radius asks of a dataset and of the students of a space."""
+"""What certificates and certified training ask of a dataset and of the networks of a space."""
 
 import torch
 
 from gped_nas.data.base import Dataset
 from gped_nas.data.normalization import ImputingNormalization
+from gped_nas.distill.certified import check_intervals
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.certify.networks import certifiable_layers
 from gped_nas.models.base import FAMILIES, Genotype
@@ -29,6 +30,16 @@ def check_radii(space: SearchSpace, dataset: Dataset) -> None:
     for i, student in enumerate(space.students):
         for genotype in student.corners():
             _check_bounds(genotype, dataset, num_outputs, f"{space.source}: students[{i}]")
+
+
+def check_certified_training(space: SearchSpace, dataset: Dataset) -> None:
+    """Refuse certified training where the unpruned reference cannot be trained so, before any work.
+
+    Raises:
+        ConfigError: the teacher's genotype, which that has, lets no intervals through.
+    """
+    if space.recipe.certify and space.genotype is not None and space.module is None:
+        check_intervals(space.genotype, dataset.input_shape, f"{space.source}: recipe")
 
 
 def _check_bounds(genotype: Genotype, dataset: Dataset, num_outputs: int, where: str) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gped_nas.distill.buffers import Buffers
+from gped_nas.distill.certified import WorstLoss
 from gped_nas.models.base import Family, Params, Shapes, num_params
 from gped_nas.posterior.base import unflatten
 from gped_nas.targets.base import Expectations
@@ -85,6 +86,7 @@ class InTurn:
         dtype: torch.dtype,
         device: torch.device,
         forwards: Sequence[Forward] = (),
+        worst: WorstLoss | None = None,
     ) -> None:
         """Make buffers for students of these shapes, all zero.
 
@@ -95,10 +97,12 @@ class InTurn:
             dtype: what products are computed in.
             device: where the buffers lie.
             forwards: that of each student instead, where some are trained in a form of their own.
+            worst: a bound of the loss in boxes, which is added; None adds none.
         """
         self.shapes = shapes
         self._forwards = forwards or [family.forward] * len(shapes)
         self._loss = loss
+        self._worst = worst
         self._sizes = [align(num_params(shape)) for shape in shapes]
         self.buffers = Buffers(torch.zeros(sum(self._sizes), device=device), dtype)
 
@@ -143,6 +147,9 @@ class InTurn:
         students = zip(self._forwards, self._leaves, strict=True)
         raw_PBU = torch.stack([forward(params, x) for forward, params in students]).float()
         losses_P = self._loss(raw_PBU, expectations)
+        if self._worst is not None:
+            bounds = [self._worst(params, x, expectations) for params in self._leaves]
+            losses_P = losses_P + torch.stack(bounds)
         # no loss reads another student, so that the sum's gradient is each one's own
         losses_P.sum().backward()  # type: ignore[no-untyped-call]
         return losses_P.detach()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.distill.centering import SEEN, enter, unit_means
+from gped_nas.distill.certified import check_intervals
 from gped_nas.distill.components import Components, in_components
 from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.phases import has_walk
@@ -215,6 +216,9 @@ def check_form(
                     f"expected {expected}: only chains of dense layers (mlp) can be trained so"
                 )
 
+    if recipe.certify:
+        _check_certified(recipe, genotypes, input_shape, where)
+
     for genotype in genotypes:
         form = genotype.form
         if form is not None and recipe.batch_size < form.least_batch:
@@ -229,6 +233,20 @@ def check_form(
             f"{where}.components: found {recipe.components}, expected at most {num_inputs}, "
             "the numbers of one input"
         )
+
+
+def _check_certified(
+    recipe: Recipe, genotypes: Iterable[Genotype], input_shape: tuple[int, ...], where: str
+) -> None:
+    """Refuse settings and students that certified training is not for. Raises ``ConfigError``."""
+    for key, value in (("components", recipe.components), ("centered", recipe.centered)):
+        if value:
+            raise ConfigError(
+                f"{where}.{key}: found it with certify {recipe.certify:g}, whose boxes are around "
+                "plain inputs; leave one of them out"
+            )
+    for genotype in genotypes:
+        check_intervals(genotype, input_shape, where)
 
 
 def check_families(

@@ -109,6 +109,8 @@ class DistillationSet:
         labels: what the labels say of the main target, (M, G), see ``HeadLayout.labels``; NaN at
             inputs whose label is not known. None where students learn from no label.
         fresh: how inputs are moved in each step; None where they are shown as they are here.
+        reach: how far each number of an input (*input_shape) moves within a radius of 1, for
+            certified training; None where nobody asks for it.
     """
 
     inputs: Tensor
@@ -117,6 +119,7 @@ class DistillationSet:
     samples: PosteriorPredictions | None = None
     labels: Tensor | None = None
     fresh: FreshViews | None = None
+    reach: Tensor | None = None
 
     @property
     def shown(self) -> Expectations:
@@ -151,6 +154,8 @@ class DistillationSet:
         }
         if self.fresh is not None:
             description["fresh"] = self.fresh.to_json()
+        if self.reach is not None:
+            description["reach"] = sha256_tensors(self.reach)
         return sha256_text(canonical_json(description))
 
     def to(self, device: torch.device) -> "DistillationSet":

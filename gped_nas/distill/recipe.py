@@ -131,6 +131,12 @@ class Recipe(Config):
         description="share of the labels in the loss at inputs whose label is known; the rest is "
         "the teacher's",
     )
+    certify: float = Field(
+        default=0.0,
+        ge=0,
+        description="mlp, cnn: radius, a share of the data's range, within which a bound of the "
+        "loss is added; 0 adds none",
+    )
     target_weights: Annotated[
         dict[str, float], Field(description="weight of each target's loss; 1 if absent")
     ] = {}

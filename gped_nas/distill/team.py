@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gped_nas import device as devices
 from gped_nas.distill.bundle import Bundle, InTurn
+from gped_nas.distill.certified import WorstLoss
 from gped_nas.distill.feed import Batch, DistillationSet, SharedFeed
 from gped_nas.distill.fused_mlp import FusedMlp
 from gped_nas.distill.layout import Share, lay_out
@@ -19,7 +20,7 @@ from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.replay import DeviceSchedule, Replay, ScheduledStep
 from gped_nas.distill.trainee import Trainee
 from gped_nas.distill.training import TrainedBundle
-from gped_nas.models.base import FAMILIES, shapes_of
+from gped_nas.models.base import FAMILIES, Family, shapes_of
 from gped_nas.models.costs import largest_product
 from gped_nas.models.dense import reads_rows
 
@@ -65,6 +66,7 @@ class Classroom:
                 dtype=self.dtype,
                 device=self.device,
                 forwards=[student.forward for student in students],
+                worst=self._worst(family),
             )
         if has_walk(share.activation) and takes_phases(self.recipe.kernel, self.device):
             return PhasedMlp(
@@ -84,6 +86,15 @@ class Classroom:
             round_to=GPU_ROUNDING if self.device.type == "cuda" else 1,
             centers=[student.centers for student in students],
         )
+
+    def _worst(self, family: Family) -> WorstLoss | None:
+        """The bound of the loss that certified training adds."""
+        if not self.recipe.certify:
+            return None
+        reach, layout = self.data.reach, self.data.layout
+        assert reach is not None, "certified training is given how far inputs move"
+        main = layout.main.name
+        return WorstLoss(family, self.recipe.certify * reach, main, layout.slices[main])
 
 
 Curve = list[tuple[int, Tensor]]
@@ -117,7 +128,8 @@ class Team:
         input_shape = tuple(data.inputs.shape[1:])
         batch_size = min(recipe.batch_size, len(data.inputs))
         are_dense = [
-            reads_rows(student.chain, shape, input_shape)
+            # intervals are carried through one student at a time
+            not recipe.certify and reads_rows(student.chain, shape, input_shape)
             for student, shape in zip(students, shapes, strict=True)
         ]
 

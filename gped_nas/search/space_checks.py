@@ -304,6 +304,14 @@ def _constraints_can_hold(space: SearchSpace) -> None:
     check_possible(space.constraints, task_of(space.targets), f"{space.source}: constraints")
 
 
+def _certified_training_is_of_classes(space: SearchSpace) -> None:
+    if space.recipe.certify and space.likelihood.prediction != "log_prob":
+        raise ConfigError(
+            f"{space.source}: recipe.certify: found {space.recipe.certify:g} with real labels, "
+            "expected 0: its bound is of the cross-entropy of classes; leave it out"
+        )
+
+
 def _a_listed_space_ends(space: SearchSpace) -> None:
     if space.search.sampler in FINITE_SAMPLERS and not space.is_finite:
         raise ConfigError(
@@ -336,5 +344,6 @@ CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
     _a_radius_is_no_set,
     _students_have_bounds,
     _constraints_can_hold,
+    _certified_training_is_of_classes,
     _a_listed_space_ends,
 )

@@ -147,3 +147,46 @@ def test_tasks_that_prove_nothing_say_which_one_does(
     finished: Home, options: tuple[str, ...], says: tuple[str, ...]
 ) -> None:
     refused(2, "evaluate", finished.study, *options, says=says)
+
+
+def test_students_are_trained_within_a_radius(home: Home) -> None:
+    overrides: dict[str, Any] = {
+        "conditions": ["clean", "linf-0.03"],
+        "students": [{"family": "mlp", "genotype": {"depth": 1, "width": 8}}],
+        "objectives": ["nll"],
+        "search.n_trials": 1,
+        "recipe.steps": 150,
+        "twins.seeds": 1,
+    }
+    certified = []
+    for radius in (0.0, 0.03):
+        space = load_space(
+            home.space, {**overrides, "recipe.certify": radius, "name": f"r{radius}"}
+        )
+        (record,) = gn.run(space, out=home.out).records()
+        certified.append(record.measures[KEY].value)
+        assert ("certify" in record.extra["recipe"]) == (radius > 0)
+    assert certified[1] > certified[0] + 0.1
+
+
+@pytest.mark.parametrize(
+    ("space", "settings", "says"),
+    [
+        ("tiny", ["recipe.certify=-1"], ("recipe.certify: found -1",)),
+        ("tiny", ["recipe.certify=0.1", GELU], ("recipe.certify: found students with 'gelu'",)),
+        (
+            "tiny",
+            ["recipe.certify=0.1", "recipe.centered=true"],
+            ("recipe.centered", "certify 0.1"),
+        ),
+        ("tiny", ["recipe.certify=0.1", "teacher.genotype.activation=silu"], ("with 'silu'",)),
+        ("diabetes_mlp", ["recipe.certify=0.1"], ("recipe.certify: found 0.1 with real labels",)),
+    ],
+)
+def test_training_that_proves_nothing_is_refused_before_any_work(
+    home: Home, space: str, settings: list[str], says: tuple[str, ...]
+) -> None:
+    options = [part for setting in settings for part in ("--set", setting)]
+    name = home.space if space == "tiny" else space
+    refused(2, "run", name, "--out", home.out, *options, says=says)
+    assert not home.cache.exists()

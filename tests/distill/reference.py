@@ -134,6 +134,8 @@ def _train(
             leaf.grad = None
         raw = _centered(leaves, x, chain, centers) if centers else norm.forward(leaves, x)
         value = _loss(genotype, raw, expectations, data.layout, recipe)
+        if recipe.certify:
+            value = value + _worst_loss(leaves, x, expectations, data, recipe)
         for leaf in leaves.values():
             value = value + 0.5 * ridge * leaf.square().sum()
         value.backward()  # type: ignore[no-untyped-call]
@@ -154,6 +156,33 @@ def _train(
         params = {name: p.detach() for name, p in leaves.items()}
     params = norm.leave(params, batches)
     return leave(params, chain, centers) if centers else params
+
+
+def _worst_loss(
+    params: Params, x: Tensor, expectations: Expectations, data: DistillationSet, recipe: Recipe
+) -> Tensor:
+    """The bound of certified training of an mlp: each end of each unit, pair by pair of classes."""
+    assert data.reach is not None
+    main = data.layout.slices["predictive"]
+    *hidden, last = zip(*[iter(params.values())] * 2, strict=True)
+    total = x.new_zeros(())
+    for center, target in zip(x.flatten(1), expectations["predictive"], strict=True):
+        low = center - recipe.certify * data.reach.flatten()
+        high = center + recipe.certify * data.reach.flatten()
+        for weight, bias in hidden:
+            ends = torch.stack([weight * low, weight * high])
+            low, high = ends.amin(0).sum(1) + bias, ends.amax(0).sum(1) + bias
+            low, high = low.relu(), high.relu()
+
+        weight, bias = last[0][main], last[1][main]
+        for y in range(len(weight)):
+            differences = []
+            for k in range(len(weight)):
+                row = weight[k] - weight[y]
+                largest = torch.maximum(row * low, row * high).sum()
+                differences.append(largest + bias[k] - bias[y])
+            total = total + target[y] * torch.stack(differences).logsumexp(0)
+    return total / len(x)
 
 
 def _loss(
