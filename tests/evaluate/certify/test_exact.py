@@ -72,7 +72,7 @@ def test_a_network_whose_units_all_stay_on_or_off_needs_no_solver() -> None:
 @pytest.mark.parametrize("pool", [1, 2], ids="pool {}".format)
 def test_convolutions_and_max_pooling_have_a_programme(pool: int) -> None:
     genotype = Genotype("cnn", depth=1, width=[2], kernel=2, pool=[pool])
-    shape = (1, 4 if pool == 1 else 6, 4)
+    shape = (1, 5, 5)
     shapes = genotype.shapes(shape, 2)
     params = FAMILIES["cnn"].initialize(shapes, generator=torch.Generator().manual_seed(5))
     layers = FAMILIES["cnn"].layers({name: p.double() for name, p in params.items()})
@@ -150,6 +150,15 @@ def test_what_a_solver_gives_no_bound_of_proves_nothing(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(optimize, "milp", infeasible)
     assert minimum(programme_of(layers, low, high), FIRST_LESS_SECOND).low == -np.inf
+
+    def too_late(*args: Any, **settings: Any) -> Any:
+        solved = solve(*args, **settings)
+        solved.update(status=1, mip_dual_bound=None, x=None)
+        return solved
+
+    monkeypatch.setattr(optimize, "milp", too_late)
+    late = minimum(programme_of(layers, low, high), FIRST_LESS_SECOND)
+    assert (late.low, late.at, late.is_timed_out) == (-np.inf, None, True)
 
 
 def test_what_float32_computes_is_within_the_error_of_the_run_time() -> None:

@@ -105,9 +105,10 @@ def test_what_an_attack_says_is_not_believed(monkeypatch: pytest.MonkeyPatch) ->
     assert len(unknown) > 3
 
     def outside(predictor: Any, box: Box, *_: Any) -> Any:
-        far = torch.full((len(box), 4), 16.0)
-        far[::2, 0] = -100.0
-        return far, ["said by nobody"]
+        # each second one lies outside of its box, and the others are answered rightly
+        inputs = RAW[torch.from_numpy(unknown)].clone()
+        inputs[::2] = 16.0 - inputs[::2]
+        return inputs, ["said by nobody"]
 
     monkeypatch.setattr(verdict, "look_for_breaks", outside)
     judged = _judge(0.1)
@@ -159,8 +160,13 @@ def test_an_attack_stays_in_boxes_of_any_size(
 
 
 def test_the_nearest_input_of_float32_lies_in_the_box() -> None:
-    third = torch.full((1, 2), 1 / 3, dtype=torch.float64)
-    box = Box(third, third + torch.tensor([1e-7, 1.0]).double())
+    # the nearest of .7 is below it, and that of .1 above
+    low = torch.tensor([[0.7, 0.0]], dtype=torch.float64)
+    high = torch.tensor([[0.7 + 2e-7, 0.1]], dtype=torch.float64)
+    box = Box(low, high)
+    assert not box.holds(torch.tensor([[0.7, 0.05]])) and not box.holds(torch.tensor([[0.7, 0.1]]))
+
     nearest = inward(box, torch.tensor([[0.0, 9.0]]))
     assert nearest.dtype == torch.float32
     assert box.holds(nearest).all()
+    assert 0.1 - nearest[0, 1].double() < 1e-7
