@@ -2,11 +2,13 @@
 
 import contextlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from gped_nas.api.certifying import network_of_params, network_of_sample
 from gped_nas.api.guess import LABEL, NAME, describe_guess, guess_predictor
 from gped_nas.api.kept import KeptFiles
 from gped_nas.api.kept_students import read_kept, write_kept
@@ -189,8 +191,14 @@ def _best_sample(teacher: Teacher, parts: Iterable[Part]) -> Contender:
         note=f"Posterior sample {best} of {stream.num_samples}: the lowest NLL on validation.",
         predictions={part: alone(teacher, teacher.predicted(part)[best]) for part in parts},
         costs=_cost_of_sample(teacher),
-        predictor=ensemble(teacher, [best]) if stream.has_weights else None,
+        predictor=_sample_alone(teacher, best) if stream.has_weights else None,
     )
+
+
+def _sample_alone(teacher: Teacher, index: int) -> Predictor:
+    """One posterior sample, to be asked under conditions."""
+    certifiable = partial(network_of_sample, teacher, index)
+    return replace(ensemble(teacher, [index]), certifiable=certifiable)
 
 
 def _map_of(teacher: Teacher, kept: KeptFiles) -> Contender:
@@ -210,7 +218,10 @@ def _map_of(teacher: Teacher, kept: KeptFiles) -> Contender:
         f"{best.precision:g} of {precisions} by validation NLL{fresh}.",
         predictions={part: predict(best, part) for part in _PARTS},
         costs=_cost_of_network(teacher),
-        predictor=network(teacher, best.forward),
+        predictor=replace(
+            network(teacher, best.forward),
+            certifiable=partial(network_of_params, teacher, best.params),
+        ),
         is_control=True,
         further=tuple(predict(trained, "validation") for trained in further),
     )

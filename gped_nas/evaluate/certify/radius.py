@@ -102,19 +102,26 @@ def meaning_of_labels(condition: Condition | None) -> LabelMeaning:
 
 
 def network_of(predictor: Predictor) -> CertifiableNetwork | None:
-    """A predictor as layers; None where it is no network whose layers are known.
+    """A predictor as layers; None where it is no network whose layers are known and have bounds.
 
-    Raises:
-        ConfigError: its family has no bounds.
+    Students without bounds are refused before any work; a reference may be of another family.
     """
     certifiable = getattr(predictor, "certifiable", None)
-    return None if certifiable is None else certifiable()
+    if certifiable is None:
+        return None
+    try:
+        network: CertifiableNetwork = certifiable()
+    except ConfigError:
+        return None
+    return network
 
 
 def predict_proven(
     predictor: Predictor, raw: Tensor, labels: Labels, condition: Condition, scale: Scale
 ) -> AnyPredictions:
     """What a predictor says of inputs, with what is proven of it within a condition's radius.
+
+    Nothing is said of proofs where its layers are not known, or have no bounds.
 
     Args:
         predictor: who answers.
@@ -124,7 +131,6 @@ def predict_proven(
         scale: what the radius is a share of.
 
     Raises:
-        ConfigError: the network's family has no bounds.
         DataError: an input is missing, or outside of the data's declared range.
     """
     assert isinstance(condition.chosen, RadiusSettings), "it states a radius"
