@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from gped_nas.distill.certified import worst_differences
+from gped_nas.distill.certified import WorstLoss, worst_differences
 from gped_nas.distill.feed import DistillationSet
 from gped_nas.distill.kernel import distill
 from gped_nas.distill.recipe import Recipe
@@ -37,6 +37,21 @@ def test_students_equal_those_of_the_oracle() -> None:
     plain = RECIPE.model_copy(update={"certify": 0.0})
     without = distill_one(POPULATION[0], data, plain, seed=0)
     assert relative_difference(students[0].params, without) > 0.01
+
+
+def test_what_students_may_lose_in_boxes_becomes_less() -> None:
+    data = boxes()
+    recipe = RECIPE.model_copy(update={"steps": 200})
+    plain = recipe.model_copy(update={"certify": 0.0})
+    worst = WorstLoss(
+        FAMILIES["mlp"], 0.05 * data.reach, "predictive", data.layout.slices["predictive"]
+    )
+
+    lost = []
+    for each in (recipe, plain):
+        (student,) = distill(POPULATION[:1], data, each, seed=0, device=CPU).students
+        lost.append(float(worst(student.params, *data.batch(torch.arange(60)))))
+    assert lost[0] < lost[1] - 0.1
 
 
 @pytest.mark.parametrize(
