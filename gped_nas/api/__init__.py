@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gped_nas.api.stream import TeacherStream, load_stream
     from gped_nas.api.study import Study, compare_studies
     from gped_nas.api.suite import SuiteResult, run_suite
+    from gped_nas.api.taking_posterior import export_posterior
     from gped_nas.api.teacher import Teacher, build_teacher, load_dataset, load_teacher
     from gped_nas.api.tuning import tune_teacher
     from gped_nas.api.tuning_answer import TeacherTuning
@@ -85,6 +86,7 @@ __all__ = [
     "diagnose",
     "distill_from",
     "evaluate_tasks",
+    "export_posterior",
     "export_student",
     "judge",
     "load_dataset",
@@ -142,6 +144,7 @@ _HOMES = {
     "diagnose": "gped_nas.api.diagnosis",
     "distill_from": "gped_nas.api.from_models",
     "evaluate_tasks": "gped_nas.api.evaluating",
+    "export_posterior": "gped_nas.api.taking_posterior",
     "export_student": "gped_nas.api.export",
     "judge": "gped_nas.api.verdict",
     "load_dataset": "gped_nas.api.teacher",

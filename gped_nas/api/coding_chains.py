@@ -129,15 +129,20 @@ def split_chains(teacher: Teacher) -> Chains:
     )
 
 
-def settings_of(choice: Choice, method: MethodConfig) -> CodecConfig:
+def settings_of(choice: Choice, method: MethodConfig, option: str = OPTION) -> CodecConfig:
     """The settings of a codec that reads a method's samples.
+
+    Args:
+        choice: the codec.
+        method: whose samples it reads.
+        option: with which option it was asked for, for messages.
 
     Raises:
         ConfigError: one is invalid, or does not go with so many samples.
         RegistryError: an unknown codec.
     """
     plain = {"name": choice.codec, **choice.settings, "of": method.model_dump(mode="json")}
-    settings = parse_method(plain, f"{OPTION} {choice}")
+    settings = parse_method(plain, f"{option} {choice}")
     assert isinstance(settings, CodecConfig)
     return settings
 

@@ -73,18 +73,22 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else canonical_json(value)
 
 
-def parse_choice(text: str) -> Choice:
-    """The codec of a text: ``subset``, or ``quantized:bits=4:per=row``.
+def parse_choice(text: str, option: str = OPTION) -> Choice:
+    """The codec of a text: ``subset``, or ``quantized:bits=4:around=mean``.
+
+    Args:
+        text: what was given.
+        option: with which option, for messages.
 
     Raises:
         ConfigError: it is no codec, or a setting has no value.
         RegistryError: an unknown method.
     """
     name, *parts = [part.strip() for part in text.split(":")]
-    METHODS.find(name, OPTION)
+    METHODS.find(name, option)
     if codec_of(name) is None:
         raise ConfigError(
-            f"{OPTION}: found '{name}', which keeps no posterior in few bytes, expected some of "
+            f"{option}: found '{name}', which keeps no posterior in few bytes, expected some of "
             f"{', '.join(codecs())}"
         )
 
@@ -93,10 +97,10 @@ def parse_choice(text: str) -> Choice:
         key, equals, value = part.partition("=")
         if not equals or not key:
             raise ConfigError(
-                f"{OPTION}: found '{text}', expected CODEC:KEY=VALUE, for example "
+                f"{option}: found '{text}', expected CODEC:KEY=VALUE, for example "
                 "subset:num_samples=8"
             )
-        settings[key.strip()] = parse_value(value, f"{OPTION} {name}:{key}")
+        settings[key.strip()] = parse_value(value, f"{option} {name}:{key}")
     return Choice(name, settings)
 
 

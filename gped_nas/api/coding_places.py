@@ -50,18 +50,12 @@ def find_codec_place(
         ConfigError: its samples cannot be coded or compared, or settings of a study.
         StudyError: the study has no teacher yet.
     """
-    if isinstance(what, str | Path):
-        places = (Path(what), out / what)
-        if any((place / STUDY_FILE).is_file() for place in places):
-            what = open_study(what, storage=storage, out=out)
-    if isinstance(what, Study):
-        if overrides:
-            raise ConfigError("--set: found with a study, which has its own; leave it out")
-        return _of_study(what, session, modules)
-
-    space = what if isinstance(what, SearchSpace) else load_space(what, overrides, modules=modules)
-    space = space.with_modules(modules) if modules else space
+    study, space = study_or_space(
+        what, overrides=overrides, storage=storage, out=out, modules=modules
+    )
     check_chains(space)
+    if study is not None:
+        return _of_study(study, space, session, modules)
 
     def make_teacher(seed: int) -> Teacher:
         return _sampled(replace(space, seed=seed), session)
@@ -69,15 +63,42 @@ def find_codec_place(
     return CodecPlace(space, None, out / f"{space.name}-codec", make_teacher)
 
 
-def _of_study(study: Study, session: Session, modules: Modules | None) -> CodecPlace:
-    description = study.ledger.document.description
+def study_or_space(
+    what: Study | SearchSpace | str | Path,
+    *,
+    overrides: Mapping[str, Any] | None,
+    storage: str | None,
+    out: Path,
+    modules: Modules | None,
+) -> tuple[Study | None, SearchSpace]:
+    """A study, and its space; or a space alone.
+
+    Raises:
+        ConfigError: settings of a study, which has its own.
+        StudyError: the study has no teacher yet.
+    """
+    if isinstance(what, str | Path):
+        places = (Path(what), out / what)
+        if any((place / STUDY_FILE).is_file() for place in places):
+            what = open_study(what, storage=storage, out=out)
+    if not isinstance(what, Study):
+        if isinstance(what, SearchSpace):
+            return None, what.with_modules(modules) if modules else what
+        return None, load_space(what, overrides, modules=modules)
+
+    if overrides:
+        raise ConfigError("--set: found with a study, which has its own; leave it out")
+    description = what.ledger.document.description
     if description is None:
         raise StudyError(
-            f"study '{study.name}': it has no teacher yet; repeat its `gped-search run`"
+            f"study '{what.name}': it has no teacher yet; repeat its `gped-search run`"
         )
-    space = parse_space(description.config, f"study '{study.name}'", modules)
-    check_chains(space)
+    return what, parse_space(description.config, f"study '{what.name}'", modules)
 
+
+def _of_study(
+    study: Study, space: SearchSpace, session: Session, modules: Modules | None
+) -> CodecPlace:
     def make_teacher(seed: int) -> Teacher:
         if seed == space.seed:
             return study_teacher(study, session, modules)

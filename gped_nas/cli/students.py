@@ -13,12 +13,15 @@ from gped_nas.cli.options import (
     FormatOption,
     Inputs,
     Out,
+    Set,
     Storage,
     StudyArgument,
     TrialArgument,
+    overrides,
 )
 from gped_nas.cli.output import Format, print_rows
-from gped_nas.cli.progress import say
+from gped_nas.cli.progress import progress, say
+from gped_nas.cli.signals import stoppable
 from gped_nas.cli.verbs import STUDENT, Verb
 
 app = typer.Typer()
@@ -57,10 +60,20 @@ def export(
             help="Fit a temperature and conformal sets on held-out labels, for predict.",
         ),
     ] = False,
+    posterior: Annotated[
+        str | None,
+        typer.Option(
+            "--posterior",
+            metavar="CODEC",
+            help="Take the teacher's posterior home instead, in few bytes: low_rank:rank=8. STUDY "
+            "may be a SPACE then.",
+        ),
+    ] = None,
     into: Annotated[
         Path | None,
         typer.Option("--into", help="Folder to write; <study>-<trial>[-<format>] by default."),
     ] = None,
+    set_: Set = None,
     storage: Storage = None,
     out: Out = REPORTS,
 ) -> None:
@@ -69,6 +82,20 @@ def export(
     Its files can be read by others. Each format is checked against the live student; spec.json and
     a model card lie beside it.
     """
+    if posterior is not None:
+        given = {
+            "TRIAL": trial != "chosen",
+            "--to": bool(to),
+            "--inputs": inputs != "float32",
+            "--compute": compute != "float32",
+            "--post-hoc": post_hoc,
+        }
+        _export_posterior(study, posterior, into, given, set_, storage, out)
+        return
+
+    if set_:
+        _refuse("--set: found without --posterior, of a study, which has its own settings")
+
     from gped_nas.api import export_student
 
     export = export_student(
@@ -94,6 +121,50 @@ def export(
             _say_int8(name, file)
 
     print(export.folder)
+
+
+def _export_posterior(
+    what: str,
+    codec: str,
+    into: Path | None,
+    given: Mapping[str, bool],
+    set_: list[str] | None,
+    storage: str | None,
+    out: Path,
+) -> None:
+    """Take a teacher's posterior home."""
+    for option, is_given in given.items():
+        if is_given:
+            _refuse(f"{option}: found with --posterior, which takes no student home")
+
+    from gped_nas.api import export_posterior, new_session
+
+    with stoppable() as should_stop, progress() as teller:
+        session = new_session(progress=teller.report, should_stop=should_stop)
+        export = export_posterior(
+            *(what, codec, into),
+            overrides=overrides(set_),
+            storage=storage,
+            out=out,
+            session=session,
+        )
+    say(
+        f"posterior.safetensors: {export.bytes:,} bytes by {export.codec}, of "
+        f"{export.networks_bytes:,} of the networks that it read; what load_posterior.py answers "
+        f"differs by at most {export.difference:.2g}"
+    )
+    print(export.folder)
+
+
+def _refuse(what: str) -> None:
+    """Refuse an option.
+
+    Raises:
+        ConfigError: always.
+    """
+    from gped_nas.errors import ConfigError
+
+    raise ConfigError(f"{what}; leave it out")
 
 
 def _say_int8(name: str, file: Mapping[str, Any]) -> None:
