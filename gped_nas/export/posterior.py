@@ -32,6 +32,8 @@ from gped_nas.posterior.codecs.code import Code
 POSTERIOR_FILE, LOADER_FILE = "posterior.safetensors", "load_posterior.py"
 _CONSTANT = "net_"
 """Of the names of tensors of the file that belong to the network."""
+_RESHAPED = dict.fromkeys(("view.default", "_unsafe_view.default"), "reshape.default")
+"""Steps that ask how numbers lie in memory, which copies that are left out would have settled."""
 _DECODER = "from gped_nas.export.loading.subset import decode\n"
 _HEADER = re.compile(r'\A"""[\s\S]*?"""\n|^(?:import|from) .*\n', re.MULTILINE)
 """What a decoder's text has before its functions; the loader has it already."""
@@ -126,14 +128,12 @@ def _step(node: Node, by_node: Mapping[str, str]) -> list[Any]:
         ConfigError: the loader does not know it.
     """
     namespace, _, step = str(node.target).partition(".")
+    step = _RESHAPED.get(step, step)
     if namespace != "aten" or step.partition(".")[0] not in loader.SAFE:
         raise ConfigError(
             f"--posterior: the network takes the step {node.target}, expected those of "
             f"{LOADER_FILE}: {', '.join(sorted(loader.SAFE))}"
         )
-
-    if step == "view.default":  # what was copied before it may lie otherwise in memory
-        step = "reshape.default"
 
     def plain(value: Any) -> Any:
         if isinstance(value, Node):

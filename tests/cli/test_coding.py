@@ -50,7 +50,7 @@ def test_one_command_draws_the_front_and_resumes(
     assert by_name["stream", "average_kl"]["n"] == 288
     assert by_name["stream", "copied_share"]["value"] == pytest.approx(1)
 
-    # eight samples of 602 weights, and a little for the file
+    # eight samples of 610 weights, and a little for the file
     weights = 64 * 8 + 8 + 8 * 10 + 10
     assert 0 < by_name["stream", "energy"]["bytes"] - 8 * 4 * weights < 600
     assert 0 < row["bytes"] - 2 * 4 * weights < 600

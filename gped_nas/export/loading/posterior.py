@@ -1,7 +1,4 @@
-"""Read an exported posterior without gped-nas: ``python load_posterior.py FILE inputs.npy``.
-
-It prints the average at raw inputs (N, ...), and needs torch, numpy and safetensors.
-"""
+"""Read a posterior by torch, numpy, safetensors: ``python load_posterior.py FILE inputs.npy``."""
 
 import json
 import math
@@ -16,10 +13,9 @@ from torch import Generator, Tensor
 from gped_nas.export.loading.subset import decode
 
 SAFE = frozenset(  # a file cannot call anything else
-    "abs add avg_pool2d bitwise_not clamp clamp_min conv2d div exp expand flatten gelu isnan "
-    "leaky_relu linear log log_softmax logsumexp matmul max_pool2d mean movedim mul nan_to_num neg "
-    "permute pow relu reshape rsqrt select sigmoid silu slice softmax softplus sqrt square squeeze "
-    "stack sub sum sym_size tanh transpose unsqueeze where zeros_like".split()
+    "add addcmul avg_pool2d clamp conv2d div exp expand flatten gelu isnan linear log log_softmax "
+    "matmul max_pool2d mean mul neg permute pow relu reshape rsqrt select sigmoid silu slice "
+    "softplus sqrt stack sub sum sym_size tanh transpose unsqueeze where".split()
 )
 
 
@@ -48,9 +44,9 @@ class Posterior:
         said, weight = self.single(theta, x).double(), weight[:, None, None]
         if self.about["task"] == "classification":
             return (weight * said.exp()).sum(0)
-        mean = (weight * said).sum(0)[:, :1]
-        variance = (weight * (said[..., 1:] + (said[..., :1] - mean).square())).sum(0)
-        return torch.cat([mean, variance], 1)
+        mean = (weight * said[..., :1]).sum(0)
+        spread = said[..., 1:] + (said[..., :1] - mean).square()
+        return torch.cat([mean, (weight * spread).sum(0)], 1)
 
     def run(self, theta: Tensor, inputs: Tensor) -> Tensor:
         """One network at raw inputs: the steps of its graph, one after the other."""
@@ -60,9 +56,8 @@ class Posterior:
             values[f"param/{name}"] = part.view(shape)
 
         def fill(value: Any) -> Any:
-            if isinstance(value, list):
-                return [fill(each) for each in value]
-            return values[value["of"]] if isinstance(value, dict) else value
+            value = values[value["of"]] if isinstance(value, dict) else value
+            return [fill(each) for each in value] if isinstance(value, list) else value
 
         for name, step, args, options in self.about["graph"]:
             function, _, overload = step.partition(".")
