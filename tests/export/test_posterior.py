@@ -2,7 +2,7 @@
 
 import json
 import re
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +12,8 @@ from safetensors import safe_open
 from gped_nas.errors import ConfigError
 from gped_nas.export.posterior import loader_text, posterior_bytes, trace_network
 from gped_nas.models.base import FAMILIES
-from gped_nas.posterior.codecs.base import codecs
+from gped_nas.posterior.base import PosteriorSample, parse_method
+from gped_nas.posterior.codecs.base import codec_of, codecs
 from gped_nas.posterior.codecs.code import Code
 
 
@@ -38,7 +39,7 @@ for name in ("mlp", "cnn", "resnet"):
         EXAMPLES.append(pytest.param(name, example, id=f"{name}-{number}"))
 
 
-@pytest.mark.parametrize(("name", "example"), EXAMPLES[::4])
+@pytest.mark.parametrize(("name", "example"), EXAMPLES[::7])
 def test_a_graph_is_the_forward_of_its_family(name: str, example: Any, tmp_path: Any) -> None:
     family = FAMILIES[name]
     input_shape = family.example_inputs[-1]
@@ -125,3 +126,72 @@ def test_the_file_says_what_it_is(tmp_path: Any) -> None:
     assert about["codec"] == "subset"
     assert about["settings"] == {"a": 1}
     assert about["of"] == "mlp by sgld"
+
+
+def learned(network: int, *, with_network: bool) -> dict[str, torch.Tensor]:
+    """Tensors of a law of two chains in two directions of six weights."""
+    source = torch.Generator().manual_seed(1)
+    tensors = {
+        "share": torch.tensor([0.3, 0.7], dtype=torch.float64),
+        "mean": torch.randn(2, 6, generator=source),
+        "std": torch.rand(2, 6, generator=source),
+        "factor": torch.randn(2, 2, 6, generator=source),
+    }
+    if with_network:
+        tensors["network"] = torch.randn(2, network, generator=source)
+    return tensors
+
+
+LAWS = {
+    # two layers of three units that read two places and a time, then two
+    "flow": (learned(4 * 3 + 3 + 9 + 3 + 6 + 2, with_network=True), {"width": 3}),
+    "flow, normal": (learned(0, with_network=False), {"width": 3}),
+    "gan": (learned(6 + 3 + 2 * (9 + 3) + 6 + 2, with_network=True), {"width": 3}),
+    "gan, normal": (learned(0, with_network=False), {"width": 3}),
+    "low_rank": (learned(0, with_network=False), {}),
+    "apd": (
+        {"generator": torch.linspace(-1, 1, 2 * 3 + 3 + 2 * (9 + 3) + 3 * 6 + 6)},
+        {"width": 3, "latent": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_the_loader_draws_what_each_law_draws(name: str, tmp_path: Any) -> None:
+    tensors, settings = LAWS[name]
+    shapes = {"layers.0.weight": (2, 2), "layers.0.bias": (2,)}
+    code = Code(name.partition(",")[0], tensors, shapes, settings)
+    path = tmp_path / "posterior.safetensors"
+    path.write_bytes(code.to_bytes({"graph": []}))
+
+    theta, weight = loader(code.codec).Posterior(str(path)).networks(40, seed=5)
+
+    codec: Any = codec_of(code.codec)
+    expected = codec.draws(code, 40, generator=torch.Generator().manual_seed(5))
+    torch.testing.assert_close(theta, expected, rtol=1e-5, atol=1e-5)
+    assert weight.tolist() == [pytest.approx(1 / 40)] * 40
+
+
+@pytest.mark.parametrize("settings", [{"bits": 8}, {"bits": 4}, {"bits": 4, "around": "mean"}])
+@pytest.mark.parametrize("scales", ["row", "tensor"])
+def test_the_loader_reads_what_is_rounded(settings: Any, scales: str, tmp_path: Any) -> None:
+    codec: Any = codec_of("quantized")
+    shapes = {"layers.0.weight": (3, 2), "layers.0.bias": (3,), "layers.1.weight": (1, 3)}
+    problem = SimpleNamespace(
+        shapes=shapes,
+        samples=[
+            PosteriorSample(torch.randn(12, generator=torch.Generator().manual_seed(s)), s + 1.0)
+            for s in range(4)
+        ],
+    )
+    of = {"name": "sgld", "chains": 2, "num_samples": 4}
+    cfg = parse_method({"name": "quantized", **settings, "scales": scales, "of": of}, "test")
+    tensors = codec.fit(problem, cfg, generator=torch.Generator())
+    code = Code("quantized", tensors, shapes, codec.settings(cfg))
+    path = tmp_path / "posterior.safetensors"
+    path.write_bytes(code.to_bytes({"graph": []}))
+
+    theta, weight = loader("quantized").Posterior(str(path)).networks()
+
+    assert torch.equal(theta, torch.stack([codec.theta(code, index) for index in range(4)]))
+    assert weight.tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4])
