@@ -21,6 +21,8 @@ import gped_nas as gn
 from gped_nas.api.asked_networks import asked_student
 from gped_nas.data.normalization import AxisNormalization, ImputingNormalization, Normalization
 from gped_nas.distill.student import Student, StudentSpec, load_student, save_student
+from gped_nas.evaluate.certify.asked import bounds_of, values_of
+from gped_nas.evaluate.certify.region import parse_region
 from gped_nas.evaluate.certify.verdict import VERDICTS
 from gped_nas.models.base import Genotype
 from gped_nas.targets.base import TARGETS
@@ -246,3 +248,31 @@ def test_a_file_is_asked_as_what_it_is(tmp_path: Path, dtype: str) -> None:
     unrounded = float(Student(spec, params).predict(point)["predictive_normal"][0, 0])
     is_it = float(lower[0, 0]) <= unrounded <= float(upper[0, 0])
     assert is_it == (dtype == "float32")
+
+
+def test_a_convolutional_student_is_asked_about_pixels(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    genotype = Genotype("cnn", depth=1, width=4, kernel=3, pool=2, head_width=[6])
+    spec = StudentSpec(
+        family="cnn",
+        input_shape=(1, 6, 6),
+        class_names=("a", "b", "c"),
+        targets=(TARGETS["predictive"],),
+        normalization=Normalization(5.0, 6.0),
+        storage_dtype="float32",
+        genotype=genotype.to_json(),
+    )
+    shapes = genotype.shapes(spec.network_shape, spec.layout.num_outputs)
+    params = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    save_student(tmp_path, spec, params)
+    asked = asked_student(load_student(tmp_path))
+
+    middle = 16 * torch.rand((1, 1, 6, 6), generator=generator).double()
+    low, high = middle - 0.2, middle + 0.2
+    region = parse_region(["class is never b"], spec.class_names, "here")
+    lower = bounds_of(asked, region)(low, high)
+    shares = torch.rand((4000, 1, 6, 6), generator=generator).double()
+    shares[:1000].round_()
+    seen = values_of(asked, region)(low + shares * (high - low))
+    assert bool((lower <= seen).all())
+    assert bool((seen.amin(0) - lower < 3 * (seen.amax(0) - seen.amin(0))).all())

@@ -151,7 +151,10 @@ def test_bounds_at_a_point_hold_what_float32_says_of_it_in_the_labels_unit() -> 
     assert float((upper - lower).amax()) < 0.01
 
 
-@pytest.mark.parametrize("seed", range(6))
+MANY = [pytest.param(seed, marks=pytest.mark.soak) for seed in range(4, 60)]
+
+
+@pytest.mark.parametrize("seed", [*range(4), *MANY])
 def test_no_verdict_contradicts_a_grid(seed: int) -> None:
     """A plane of the box, on 90,000 inputs: limits just inside and just outside of its range."""
     asked = Drawn(seed, 2).label()
