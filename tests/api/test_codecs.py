@@ -108,7 +108,8 @@ def test_the_verbs_about_the_teacher_know_a_codec(home: Home, dataset: Dataset) 
 
     inner = existing_stream(load_space(home.space, {"teacher.method": SGLD}), dataset, Session())
     assert info["samples of sgld"] == str(inner.folder)
-    assert "are copies of those of another method" in text
+    assert "another method: `teacher info` of that method says whether they mix" in text
+    assert "whose teacher says whether they can be trusted" in text
     assert accepted("teacher", "verify", home.space, *changed).out.count("\n") == 2
 
 
