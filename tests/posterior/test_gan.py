@@ -110,7 +110,7 @@ def distances(law: Law, iterations: int) -> tuple[float, float]:
     """Energy distances of ``gan`` and of the normal law it starts from, to 4,000 fresh points."""
     cfg = config_of("gan", 400, components=2, width=64, iterations=iterations)
     code = code_of(problem_of(law(400, rng.generator(0, "points"))), cfg)
-    normal = config_of("low_rank", 400, rank=2)
+    normal = config_of("low_rank", 400, rank=2, variance=1.0)
     of_normal = code_of(problem_of(law(400, rng.generator(0, "points"))), normal)
 
     truth = law(4000, rng.generator(0, "truth"))

@@ -26,17 +26,18 @@ def law_slowly(samples: list[PosteriorSample], rank: int) -> tuple[np.ndarray, n
     return mean_W, leading + np.diag(np.diag(covariance - leading))
 
 
-@pytest.mark.parametrize("rank", [0, 2, 5])
-def test_each_chain_has_the_law_of_its_covariance_matrix(rank: int) -> None:
+@pytest.mark.parametrize(("rank", "variance"), [(0, 1.0), (2, 1.0), (5, 1.0), (2, 0.25)])
+def test_each_chain_has_the_law_of_its_covariance_matrix(rank: int, variance: float) -> None:
     problem = problem_with(12)
-    code = code_of(problem, settings_of("low_rank", 12, rank=rank))
+    code = code_of(problem, settings_of("low_rank", 12, rank=rank, variance=variance))
     assert problem.samples is not None
     for chain in range(2):
         mean_W, covariance = law_slowly(list(problem.samples[chain::2]), rank)
         factor = code.tensors["factor"][chain].double().numpy()
         std = code.tensors["std"][chain].double().numpy()
         np.testing.assert_allclose(code.tensors["mean"][chain].numpy(), mean_W, atol=1e-5)
-        np.testing.assert_allclose(factor.T @ factor + np.diag(std**2), covariance, atol=1e-4)
+        of_law = factor.T @ factor + np.diag(std**2)
+        np.testing.assert_allclose(of_law, variance * covariance, atol=1e-4)
     # weights 1, 2, 3, 1, ...: each chain has two of each
     assert code.tensors["share"].tolist() == pytest.approx([0.5, 0.5])
 
@@ -45,7 +46,7 @@ def test_draws_have_the_law_and_are_of_chains_by_weight() -> None:
     problem = problem_with(12)
     for s, sample in enumerate(problem.samples or ()):
         sample.__dict__["weight"] = 3.0 if s % 2 else 1.0
-    code = code_of(problem, settings_of("low_rank", 12, rank=3))
+    code = code_of(problem, settings_of("low_rank", 12, rank=3, variance=1.0))
     codec = codec_of("low_rank")
     assert codec is not None
     theta_SW = codec.draws(code, 4000, generator=rng.generator(2, "draws")).double().numpy()

@@ -6,17 +6,19 @@ kept, v_j of variance l_j, and beside them of every weight the variance r that t
     theta = m + sum_j sqrt(l_j) v_j z_j + sqrt(r) z,   r = diag(C) - sum_j l_j v_j^2,   z normal
 
 so that means, variances of single weights and the leading directions are those of the samples, in
-closed form. Several chains are a mixture: a draw is of a chain as often as the chain weighs. Draws
-are independent, also where the samples are not.
+closed form. All variances are then taken times ``variance``: a normal law lacks what the samples of
+a chain share beyond C, and its draws predict the worse the further they are from m. Several chains
+are a mixture: a draw is of a chain as often as the chain weighs. Draws are independent, also where
+the samples are not.
 
 Choose it where more, or independent, networks are wanted than there are samples. It costs products
 of all pairs of samples, S^2 W multiply-adds a chain, and takes 4 W (J + 2) bytes a chain.
 Its bias: a normal law. What S samples of a chain know of C is S - 1 directions; in all others
 weights vary independently here, which their network may answer worse than to the samples.
 
-Source: the law is that of Maddox et al. 2019, arXiv:1902.02476, equation 1, without its factor 1/2
-and with r less what the directions have already; principal directions by the method of snapshots,
-Sirovich 1987, Quarterly of Applied Mathematics 45(3).
+Source: the law is that of Maddox et al. 2019, arXiv:1902.02476, equation 1, whose factor 1/2 is the
+default of ``variance``, with r less what the directions have already; principal directions by the
+method of snapshots, Sirovich 1987, Quarterly of Applied Mathematics 45(3).
 """
 
 from collections.abc import Sequence
@@ -44,6 +46,9 @@ class LowRankConfig(LawConfig):
     """Settings of ``low_rank``."""
 
     rank: int = Field(default=10, ge=0, description="directions of a chain that are kept, J")
+    variance: float = Field(
+        default=0.5, gt=0, description="that of draws over that of samples; 1 is the samples' own"
+    )
 
     def objection(self, num_samples: int, num_chains: int) -> str:
         """See ``CodecConfig.objection``."""
@@ -148,7 +153,10 @@ class LowRank(LawCodec):
         """See ``Codec.fit``."""
         chains = chains_read(problem, cfg)
         laws = [principal(chain, cfg.rank) for chain in chains]
-        return tensors_of(laws, chains)
+        tensors = tensors_of(laws, chains)
+        for name in ("std", "factor"):
+            tensors[name] *= cfg.variance**0.5
+        return tensors
 
     def draws(self, code: Code, num: int, *, generator: Generator) -> Tensor:
         """See ``Codec.draws``."""
