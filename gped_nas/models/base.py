@@ -250,8 +250,16 @@ class Family(ABC):
 
         They are what sound bounds are carried through (``evaluate/certify``). None, the default,
         is a family that has no bounds.
+
+        Args:
+            params: float64 ones, as pruning left them.
         """
         return None
+
+    @property
+    def why_no_layers(self) -> str:
+        """Why ``layers`` gives none, for people; it follows the family's name and a colon."""
+        return "its class does not say what its layers are"
 
     def form(self, values: Mapping[str, Any]) -> Form | None:
         """The form that students of a genotype are trained in; None, the default, is as stored."""

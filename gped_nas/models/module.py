@@ -30,6 +30,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from gped_nas.errors import ConfigError, calling, nearest
 from gped_nas.models.base import FAMILIES, Family, Genotype, Params, Shapes, Value
+from gped_nas.models.elementary import Elementary, run_layers
 from gped_nas.models.module_probe import ModuleFacts, probe
 from gped_nas.models.storage import storage_bytes
 from gped_nas.models.values import check_names, word
@@ -164,6 +165,28 @@ class ModuleFamily(Family):
         built = parameters_of(self._build(seed))
         return {name: built[name].float() for name in shapes}
 
+    def layers(self, params: Params) -> list[Elementary] | None:
+        """See ``Family.layers``: what the module's own ``elementary_layers(params)`` gives.
+
+        Raises:
+            ConfigError: the module cannot be built here, or they are not its forward.
+            RegistryError: its own code raised.
+        """
+        self.require()
+        give = getattr(self._module, "elementary_layers", None)
+        if give is None:
+            return None
+        with calling(self._called, "mend its elementary_layers"):
+            layers: list[Elementary] = list(give(params))
+        if self._facts:
+            self._check_layers(layers, params, self._facts[0].input_shape)
+        return layers
+
+    @property
+    def why_no_layers(self) -> str:
+        """See ``Family.why_no_layers``."""
+        return "it has no method elementary_layers(params), which gives its layers"
+
     def head(self, shapes: Shapes) -> None:
         """See ``Family.head``: which layer is the last one, names do not say."""
         return None
@@ -213,6 +236,27 @@ class ModuleFamily(Family):
         if key not in self._constants:
             self._constants[key] = constants_of(self._module, like=x)
         return self._constants[key]
+
+    def _check_layers(
+        self, layers: list[Elementary], params: Params, input_shape: tuple[int, ...]
+    ) -> None:
+        """Refuse layers of another function than the module is.
+
+        Raises:
+            ConfigError: they answer otherwise.
+        """
+        generator = torch.Generator().manual_seed(_SEED)
+        x = torch.randn(4, *input_shape, generator=generator).double()
+        expected = self.forward(params, x)
+        with calling(self._called, "mend its elementary_layers"):
+            answers = run_layers(layers, x)
+        scale = max(1.0, float(expected.abs().max()))
+        is_same = answers.shape == expected.shape
+        if not is_same or not torch.allclose(answers, expected, rtol=0, atol=1e-9 * scale):
+            raise ConfigError(
+                f"{self._called}: found elementary_layers that answer otherwise than its forward, "
+                "expected the same network; mend one of them"
+            )
 
     def _check_first_parameters(self) -> None:
         """Refuse a function that draws its parameters from elsewhere than torch's generator.

@@ -135,6 +135,14 @@ class ResNet(Family):
         pooled = hidden.mean((2, 3))
         return F.linear(pooled, params[f"{head}.weight"], params[f"{head}.bias"])
 
+    @property
+    def why_no_layers(self) -> str:
+        """See ``Family.why_no_layers``."""
+        return (
+            "its norm divides numbers by their own size, so that intervals say nothing behind two "
+            "blocks"
+        )
+
     def groups(self, shapes: Shapes) -> list[Group]:
         """See ``Family.groups``: the stream of each stage, and the inner channels of each block."""
         stages, head = _structure(shapes)

@@ -11,7 +11,8 @@ from torchvision.models import resnet18
 
 from gped_nas import rng
 from gped_nas.errors import ConfigError, GpedError, RegistryError
-from gped_nas.models.base import FAMILIES, Genotype, num_params
+from gped_nas.models.base import FAMILIES, Genotype, Params, num_params
+from gped_nas.models.elementary import Activation, Dense, Elementary, run_layers
 from gped_nas.models.module import ModuleFamily, ModuleSource, bind
 from gped_nas.models.module_probe import ModuleFacts, parse_parameters
 from gped_nas.models.storage import decode, encode
@@ -157,6 +158,50 @@ def test_a_larger_answer_and_another_constant_are_other_keys() -> None:
 
     answers = {facts(source).answers for source in (Net, Doubled, Shifted)}
     assert len(answers) == 3
+
+
+class Plain(nn.Module):
+    """Says what its layers are."""
+
+    def __init__(self, share: float = 1.0) -> None:
+        super().__init__()
+        self.share = share
+        self.first, self.out = nn.Linear(5, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.first(x).tanh())
+
+    def elementary_layers(self, params: Params) -> list[Elementary]:
+        return [
+            Dense(params["first.weight"], self.share * params["first.bias"]),
+            Activation("tanh"),
+            Dense(params["out.weight"], params["out.bias"]),
+        ]
+
+
+def test_a_module_may_say_what_its_layers_are() -> None:
+    plain = family(Plain)
+    shapes = plain.shapes({}, SHAPE, CLASSES)
+    params = plain.initialize(shapes, generator=rng.generator(0, "layers"))
+    exact = {name: value.double() for name, value in params.items()}
+    x = torch.randn(7, *SHAPE, generator=rng.generator(0, "inputs")).double()
+
+    layers = plain.layers(exact)
+    assert layers is not None
+    assert torch.allclose(run_layers(layers, x), plain.forward(exact, x), atol=1e-12)
+
+    other = family(partial(Plain, 0.5))
+    other.facts(SHAPE, CLASSES)
+    with pytest.raises(ConfigError, match="elementary_layers that answer otherwise than its forw"):
+        other.layers(exact)
+    assert family(build).layers({}) is None
+    assert "elementary_layers(params)" in family(build).why_no_layers
+
+
+def test_layers_that_raise_are_named() -> None:
+    plain = family(Plain)
+    with pytest.raises(RegistryError, match="module 'teacher'.*KeyError.*mend its elementary_laye"):
+        plain.layers({})
 
 
 def test_a_module_that_takes_float32_alone_is_asked_in_it() -> None:

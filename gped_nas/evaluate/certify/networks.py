@@ -12,6 +12,7 @@ from gped_nas.evaluate.certify.bounds import Bounds, check_layers, lower_bound
 from gped_nas.evaluate.certify.rounding import FLOAT32, RunTime
 from gped_nas.models.base import FAMILIES, Family, Params
 from gped_nas.models.elementary import Elementary, Scaling, ZeroFlags
+from gped_nas.models.module import FAMILY as MODULE
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +69,9 @@ def certifiable_layers(family: Family, name: str, params: Params) -> list[Elemen
     layers = family.layers(exact)
     if layers is None:
         raise ConfigError(
-            f"found a network of the family '{name}', expected one of a family that has bounds: "
-            f"{', '.join(families_with_bounds())}; certify networks of these"
+            f"found a network of the family '{name}', expected one of a family that has bounds "
+            f"({', '.join(families_with_bounds())}): {family.why_no_layers}; certify networks of "
+            "these"
         )
     check_layers(layers)
     return layers
@@ -77,7 +79,12 @@ def certifiable_layers(family: Family, name: str, params: Params) -> list[Elemen
 
 def families_with_bounds() -> list[str]:
     """Names of the registered families that say what their layers are."""
-    return [name for name in FAMILIES if type(FAMILIES[name]).layers is not Family.layers]
+    names = []
+    for name, family in FAMILIES.items():
+        # what a module is, its user alone can say
+        if name != MODULE and type(family).layers is not Family.layers:
+            names.append(name)
+    return names
 
 
 def normalizing_layers(

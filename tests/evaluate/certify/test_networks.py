@@ -71,7 +71,7 @@ def test_margins_of_a_point_are_those_of_its_answer(tmp_path: Path) -> None:
 
 def test_a_family_without_bounds_is_named(tmp_path: Path) -> None:
     student = load_student(make_student(tmp_path, Genotype("resnet", depth=1, width=[2])))
-    with pytest.raises(ConfigError, match="found a network of the family 'resnet', expected .*mlp"):
+    with pytest.raises(ConfigError, match=r"'resnet', expected .*\(cnn, mlp\): its norm"):
         network_of_student(student)
     silu = Genotype("mlp", depth=1, width=3, activation="silu")
     student = load_student(make_student(tmp_path, silu))
