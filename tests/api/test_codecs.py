@@ -31,6 +31,8 @@ CODECS: dict[str, dict[str, Any]] = {
     "subset": {"num_samples": 3, "probes": 16},
     "quantized": {"bits": 4, "around": "mean"},
     "low_rank": {"num_samples": 5, "rank": 2},
+    "flow": {"num_samples": 5, "components": 2, "width": 4, "steps": 100},
+    "apd": {"num_samples": 5, "iterations": 50, "width": 4, "batch_size": 4, "critic_steps": 1},
 }
 
 
@@ -64,7 +66,7 @@ def test_a_stream_holds_the_code_that_its_samples_are_drawn_from(
     codec: Any = codec_of(name)
 
     assert code is not None
-    assert stream.num_samples == {"subset": 3, "quantized": 8, "low_rank": 5}[name]
+    assert stream.num_samples == {"subset": 3, "quantized": 8}.get(name, 5)
     if codec.is_law:
         generator = torch.Generator()
         generator.set_state(state_of(stream.segments[-1], 0)["rng"])
@@ -136,6 +138,8 @@ def test_stacking_is_refused_where_samples_are_copies(home: Home) -> None:
         (method_of("subset", num_samples=1), "num_samples: found 1, expected at least 2"),
         (method_of("low_rank", rank=4), "rank: found 4, expected at most 3"),
         (method_of("quantized", bits=5), "bits: found 5, expected 8 or 4"),
+        (method_of("flow", components=4), "components: found 4, expected at most 3"),
+        (method_of("apd", max_weights=9), "max_weights: found a network of"),
     ],
 )
 def test_what_cannot_be_coded_is_refused_when_a_space_is_read(
