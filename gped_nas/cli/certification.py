@@ -103,7 +103,10 @@ def certify(
     from gped_nas.api import new_session
     from gped_nas.api.certify_rows import certify_what, each_input, without_each
     from gped_nas.api.tasks.base import split
+    from gped_nas.errors import ConfigError
 
+    if box is not None and each:
+        raise ConfigError("--each: found with --box, which has no examples; leave it out")
     with stoppable() as should_stop, progress() as teller:
         evaluation = certify_what(
             what,

@@ -98,6 +98,7 @@ def test_a_table_says_what_is_asked_and_kept_rows_are_read_again(own: Home) -> N
         ("inptus: [0, 1]", (), "inptus: unknown key hint: did you mean 'inputs'?"),
         ("inputs: [0, 1]\nparts: 0", (), "parts: found 0, expected greater than or equal to 1"),
         ("inputs: [0, 1]", ("--epsilon", 0.1), "--box: found beside --epsilon"),
+        ("inputs: [0, 1]", ("--each",), "--each: found with --box, which has no examples"),
         ("inputs: [0, 1]", ("--exact",), "--box: found beside --epsilon, --bounds, --exact"),
     ],
 )

@@ -73,7 +73,7 @@ def _check(bench: Bench, file: str) -> None:
     "answers anywhere in a box of inputs",
     argument="FILE",
     example="box.yaml",
-    metrics=VERDICTS,
+    metrics=(*VERDICTS, "p_safe", "mean_low", "mean_high", "std_low", "std_high"),
     check=_check,
     settings=_settings,
 )
