@@ -55,7 +55,8 @@ class Node:
         error: how far what is computed may be from the layer of its computed inputs; None where it
             is that.
         relaxation: of a layer that bends.
-        magnitude: the largest one of each of its inputs.
+        magnitude: of a layer that bends, of each input at most; of an affine one, of each output
+            and of what is added up for it.
     """
 
     layer: Elementary
@@ -263,7 +264,15 @@ def _affine_node(layer: Affine, shape: Shape, low: Tensor, high: Tensor, run_tim
     share = run_time.share(num_terms) + 2 * gamma(num_rounded, UNIT)
     error = magnitude * (share * (1 + 1e-6)) + run_time.least(num_terms) + TINY
     reach = sizes.linear(radius) + 2 * error
-    return Node(layer, shape, middle - reach, middle + reach, middle, error)
+    return Node(
+        layer,
+        shape,
+        middle - reach,
+        middle + reach,
+        middle,
+        error,
+        magnitude=magnitude,
+    )
 
 
 def _bent_node(
@@ -325,11 +334,15 @@ def _lower_of_intervals(nodes: Sequence[Node], low: Tensor, high: Tensor, forms:
 
 
 def _overflows(nodes: Sequence[Node], run_time: RunTime) -> Tensor:
-    """In which boxes a number may be larger than the largest one, (B,)."""
-    reached = torch.stack(
-        [torch.maximum(node.low.abs(), node.high.abs()).flatten(1).amax(1) for node in nodes]
-    )
-    return ~(reached < run_time.largest).all(0)
+    """In which boxes a number, or a part of a sum, may be larger than the largest one, (B,)."""
+    reached = []
+    for node in nodes:
+        sizes = torch.maximum(node.low.abs(), node.high.abs()).flatten(1).amax(1)
+        if node.magnitude is not None:
+            sizes = torch.maximum(sizes, node.magnitude.flatten(1).amax(1))
+        reached.append(sizes)
+    # what is no number is not smaller
+    return ~(torch.stack(reached) < run_time.largest).all(0)
 
 
 def _widest(layers: Sequence[Elementary], shape: Shape) -> int:

@@ -17,6 +17,7 @@ def random_layers(
     *,
     scale: float = 1.0,
     dtype: torch.dtype = torch.float64,
+    as_float32: bool = False,
 ) -> list[Elementary]:
     """The layers of a network with biases; its parameters are numbers that float32 holds.
 
@@ -26,6 +27,7 @@ def random_layers(
         num_outputs: U.
         scale: what all parameters are multiplied by.
         dtype: in which the layers compute.
+        as_float32: whether scaled parameters are rounded to what float32 has.
     """
     generator = rng.generator(0, "network", str(genotype), str(input_shape))
     family = FAMILIES[genotype.family]
@@ -33,7 +35,11 @@ def random_layers(
     for name, value in params.items():
         if value.dim() == 1:
             params[name] = 0.3 * torch.randn(value.shape, generator=generator)
-    layers = family.layers({name: (scale * value).to(dtype) for name, value in params.items()})
+    scaled = {}
+    for name, value in params.items():
+        exact = scale * (value if as_float32 else value.to(dtype))
+        scaled[name] = exact.to(dtype)
+    layers = family.layers(scaled)
     assert layers is not None
     return layers
 

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from gped_nas import rng
+from gped_nas.errors import ConfigError, DataError
 from gped_nas.evaluate.certify import bounds as bounds_module
 from gped_nas.evaluate.certify.bounds import Bounds, bound, lower_bound
 from gped_nas.evaluate.certify.rounding import FLOAT32, REAL, RunTime
 from gped_nas.models.base import Genotype
-from gped_nas.models.elementary import Elementary, run_layers
+from gped_nas.models.elementary import Activation, Elementary, run_layers
 from tests.evaluate.certify.exact import least_by_milp, least_by_patterns, run_exactly
 from tests.evaluate.certify.networks import boxes, mlp, points_in, random_layers
 
@@ -90,11 +91,13 @@ def check_real(lower: LowerBound, scale: float) -> None:
             assert lowers[b, r].item() >= value - abs(value) * 1e-9 - scale**3 * 1e-9
 
 
-def check_float32(lower: LowerBound, genotype: Genotype, shape: tuple[int, ...]) -> None:
+def check_float32(
+    lower: LowerBound, genotype: Genotype, shape: tuple[int, ...], *, scale: float = 1.0
+) -> None:
     """The lower bound of a point is not above what float32 computes there, in any batch."""
     low, _ = boxes(40, shape, 0.0)
-    layers = random_layers(genotype, shape, 3)
-    in_float32 = random_layers(genotype, shape, 3, dtype=torch.float32)
+    in_float32 = random_layers(genotype, shape, 3, scale=scale, dtype=torch.float32)
+    layers = random_layers(genotype, shape, 3, scale=scale, as_float32=True)
     lowers = lower(layers, low, low, torch.eye(3, dtype=torch.float64), run_time=FLOAT32)
     for num_together in (1, 3, 40):
         parts = [run_layers(in_float32, part) for part in low.float().split(num_together)]
@@ -149,6 +152,42 @@ def test_bounds_hold_in_real_arithmetic(scale: float, kind: Bounds) -> None:
 )
 def test_bounds_hold_for_what_float32_computes(genotype: Genotype) -> None:
     check_float32(lower_bound, genotype, IMAGE)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6, 1e-14])
+def test_scaled_networks_are_bounded_as_float32_computes_them(scale: float) -> None:
+    """With parameters of 1e-14 products of the third layer are below the smallest number."""
+    check_float32(lower_bound, mlp(64, 64), IMAGE, scale=scale)
+
+
+def test_nothing_is_promised_beyond_the_largest_number() -> None:
+    """Also where the second layer's sums are small, and parts of them are not."""
+    low, high = boxes(3, (4,), 0.1)
+    layers = random_layers(mlp(6, 5), (4,), 2, scale=1e20)
+    forms = torch.eye(2, dtype=torch.float64)
+    for kind in ALL_BOUNDS:
+        assert (lower_bound(layers, low, high, forms, bounds=kind) == -torch.inf).all()
+        exact = lower_bound(layers, low, high, forms, bounds=kind, run_time=REAL)
+        assert torch.isfinite(exact).all()
+
+
+def test_boxes_and_layers_without_bounds_are_refused() -> None:
+    low, high = boxes(3, (4,), 0.1)
+    layers = random_layers(mlp(6), (4,), 2)
+    forms = torch.eye(2, dtype=torch.float64)
+    with pytest.raises(DataError, match="an end that is no finite number, expected finite ends"):
+        lower_bound(layers, low, high * torch.inf, forms)
+    with pytest.raises(DataError, match="found a box whose low end is above its high one"):
+        lower_bound(layers, high, low, forms)
+    with pytest.raises(ConfigError, match="found the activation 'silu', expected .*: relu, tanh"):
+        lower_bound([*layers, Activation("silu")], low, high, forms)
+
+    class Doubled(Elementary):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * x
+
+    with pytest.raises(ConfigError, match="found the layer Doubled, expected one that has bounds"):
+        lower_bound([*layers, Doubled()], low, high, forms)
 
 
 def test_a_bound_that_returns_the_middle_is_seen() -> None:
