@@ -9,7 +9,7 @@ What is different from a user's machine, so that all pages together take less th
 * Methods that suit a space's budget get a small one.
 * A tuning has one fold, and fewer MAP networks.
 * A grid of evaluations has one seed and one task.
-* Evaluations ask about 20 examples, and attacks are of one step.
+* Evaluations ask about 20 examples, and attacks are of one step; certificates are made without.
 * No study goes beyond ``NUM_TRIALS`` trials, whatever ``--n-trials`` says; lists of settings of the
   dials are cut to their first. ``dashboard`` is not started, since it would not end.
 * The studies ``digits_mlp`` and ``mine`` are there already, as are files that pages take for
@@ -36,6 +36,7 @@ import gped_nas as gn
 from gped_nas.api import held_out, job, tuning_answer, tuning_starts
 from gped_nas.api import settings as api_settings
 from gped_nas.api.suite import read_grid
+from gped_nas.api.tasks import certify, certify_teacher
 from gped_nas.config import dump_yaml, load_yaml, read_yaml
 from gped_nas.data.base import Dataset
 from gped_nas.posterior.budget import Budget
@@ -121,6 +122,8 @@ def _small() -> Iterator[None]:
         patch.setattr(job, "search", search)
         patch.setattr(api_settings, "budget_of", small_budget)
         patch.setattr(held_out, "MAX_FOLDS", 1)
+        patch.setattr(certify, "ATTACK", "none")
+        patch.setattr(certify_teacher, "ATTACK", "none")
         patch.setattr(tuning_answer, "FINAL_SEEDS", 2)
         patch.setattr(tuning_starts, "_changes", lambda best: iter(()))
         yield
