@@ -1,6 +1,7 @@
 """``apd`` offline and online on tiny networks, and what it refuses."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -139,3 +140,11 @@ def test_a_training_that_diverges_says_what_to_lower() -> None:
         DivergenceError, match=r"apd: generator and critic .* lower teacher\.method"
     ):
         code_of(problem, config_of("apd", 40, iterations=100, lr=1e30, **SMALL))
+
+
+def test_a_draw_that_is_not_finite_is_never_given() -> None:
+    problem = problem_of(banana(40, rng.generator(0, "points")))
+    code = code_of(problem, config_of("apd", 40, iterations=50, **SMALL))
+    broken = replace(code, tensors={"generator": code.tensors["generator"] * torch.inf})
+    with pytest.raises(DivergenceError, match="apd: a draw is not finite; lower teacher"):
+        codec_of("apd").draws(broken, 3, generator=rng.generator(0, "draws"))

@@ -9,11 +9,12 @@ import torch
 
 from gped_nas import rng
 from gped_nas.errors import ConfigError, DivergenceError
-from gped_nas.posterior.base import METHODS, State
+from gped_nas.models.base import num_params
+from gped_nas.posterior.base import METHODS, State, unflatten
 from gped_nas.posterior.codecs.base import ChainSamples, codec_of
-from gped_nas.posterior.codecs.flow import follow, network_shapes, ways_to
+from gped_nas.posterior.codecs.flow import follow, network_shapes, velocity, ways_to
 from gped_nas.posterior.codecs.held_out import Kept, is_held_out
-from gped_nas.posterior.codecs.learned import principal_coordinates
+from gped_nas.posterior.codecs.learned import padded, principal_coordinates
 from gped_nas.posterior.codecs.low_rank import principal
 from gped_nas.testing.promises import same_bits
 from tests.posterior.laws import (
@@ -71,6 +72,34 @@ def test_of_normal_samples_the_normal_law_is_kept_and_no_network_stored() -> Non
     assert set(code.tensors) == {"share", "mean", "factor", "std"}
     # 22 networks and what the file says of itself
     assert 0 < code.bytes - 4 * 22 * 30 < 700
+
+
+def test_beyond_the_bent_directions_the_law_stays_normal() -> None:
+    generator = rng.generator(0, "bent")
+    normal_SW = 0.3 * torch.randn(200, 6, generator=generator)
+    theta_SW = torch.cat([banana(200, generator) * torch.tensor([2.0, 2.0]), normal_SW], 1)
+    cfg = config_of("flow", 200, components=5, bent=2, width=16, steps=200)
+    code = code_of(problem_of(theta_SW), cfg)
+
+    # what is stored moves five coordinates: two as learned, whatever the others are
+    params = unflatten(code.tensors["network"][0], network_shapes(5, 16))
+    normal_MJ = torch.randn(50, 5, generator=generator)
+    moved_MJ = follow(params, normal_MJ)
+    assert torch.equal(moved_MJ[:, 2:], normal_MJ[:, 2:])
+    assert float((moved_MJ[:, :2] - normal_MJ[:, :2]).abs().max()) > 0.1
+    other_MJ = torch.cat([normal_MJ[:, :2], 9 * normal_MJ[:, 2:]], 1)
+    torch.testing.assert_close(follow(params, other_MJ)[:, :2], moved_MJ[:, :2])
+
+
+def test_padded_networks_say_the_same() -> None:
+    generator = rng.generator(0, "padded")
+    shapes = network_shapes(2, 8)
+    small = unflatten(torch.randn(num_params(shapes), generator=generator), shapes)
+    large = unflatten(padded(small, network_shapes(4, 8), 2), network_shapes(4, 8))
+    x_BJ, angle_B1 = torch.randn(6, 4, generator=generator), torch.rand(6, 1, generator=generator)
+    expected_BJ = velocity(small, x_BJ[:, :2], angle_B1)
+    torch.testing.assert_close(velocity(large, x_BJ, angle_B1)[:, :2], expected_BJ)
+    assert not velocity(large, x_BJ, angle_B1)[:, 2:].any()
 
 
 def test_each_chain_has_a_law_of_its_own_of_its_weight() -> None:
@@ -162,3 +191,11 @@ def test_a_training_that_diverges_says_what_to_lower() -> None:
     cfg = config_of("flow", 40, components=2, width=8, steps=200, lr=1e30)
     with pytest.raises(DivergenceError, match=r"flow: parameters are not finite.* teacher\.method"):
         code_of(problem, cfg)
+
+
+def test_a_draw_that_is_not_finite_is_never_given() -> None:
+    cfg = config_of("flow", 40, components=2, width=8, steps=100)
+    code = code_of(problem_of(banana(40, rng.generator(0, "points"))), cfg)
+    broken = replace(code, tensors={**code.tensors, "mean": code.tensors["mean"] * torch.inf})
+    with pytest.raises(DivergenceError, match="flow: a draw is not finite; lower teacher"):
+        codec_of("flow").draws(broken, 3, generator=rng.generator(0, "draws"))

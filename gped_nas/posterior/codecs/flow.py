@@ -12,8 +12,9 @@ is kept as it was where that helped most on stretches of the chain that were hel
 
 Choose it where samples of a chain do not look normal: bent, or in several places. It costs a
 training of seconds a chain, and 4 W (J + 2) bytes a chain and some 20,000 for the network.
-Its bias: directions beyond the J leading ones are independent noise; a chain that did not mix is
-learned with its path; the held-out stretches choose the law, so their own fit flatters.
+Its bias: directions beyond the ``bent`` leading ones are normal, those beyond J noise; a chain that
+did not mix is learned with its path; the held-out stretches choose the law, so their own fit
+flatters.
 
 Source: Lipman et al. 2023, arXiv:2210.02747, equation 9 with the points of Albergo & Vanden-Eijnden
 2023, arXiv:2209.15571, equation 3.10 (trigonometric); on weights in principal coordinates: Gupta et
@@ -143,7 +144,7 @@ class FlowCodec(LearnedLaw):
         state: State | None,
     ) -> Iterator[State]:
         """See ``LearnedLaw.learn``: least squares of velocities."""
-        shapes = network_shapes(cfg.components, cfg.width)
+        shapes = network_shapes(cfg.num_bent, cfg.width)
         ways = ways_to(chain.held_MJ.repeat(_WAYS, 1), generator=probe)
         x_SJ = chain.x_SJ.to(problem.x.device)
         relative_S = (chain.weight_S * len(x_SJ) / chain.weight_S.sum()).to(x_SJ)

@@ -101,10 +101,10 @@ class GanCodec(LearnedLaw):
     ) -> Iterator[State]:
         """See ``LearnedLaw.learn``: against a critic."""
         game = Game(
-            generator=self.shapes(cfg.components, cfg.width),
-            critic=three_layers(cfg.components, cfg.width, 1),
+            generator=self.shapes(cfg.num_bent, cfg.width),
+            critic=three_layers(cfg.num_bent, cfg.width, 1),
             generate=moved,
-            latent=cfg.components,
+            latent=cfg.num_bent,
             averaging=_AVERAGING,
         )
         if state is None:
@@ -113,7 +113,7 @@ class GanCodec(LearnedLaw):
                 he_start(game.critic, generator=generator),
             )
 
-        normal_MJ = torch.randn(_DRAWS, cfg.components, generator=probe)
+        normal_MJ = torch.randn(_DRAWS, cfg.num_bent, generator=probe)
         states = play(
             game,
             cfg,
