@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gped_nas.api.asking_boxes import certify_box
     from gped_nas.api.attacking import attack
     from gped_nas.api.certify_inputs import certify
     from gped_nas.api.coding import CodecFront, codec
@@ -78,6 +79,7 @@ __all__ = [
     "attack",
     "build_teacher",
     "certify",
+    "certify_box",
     "codec",
     "compare_methods",
     "compare_studies",
@@ -137,6 +139,7 @@ _HOMES = {
     "attack": "gped_nas.api.attacking",
     "build_teacher": "gped_nas.api.teacher",
     "certify": "gped_nas.api.certify_inputs",
+    "certify_box": "gped_nas.api.asking_boxes",
     "codec": "gped_nas.api.coding",
     "compare_methods": "gped_nas.api.comparison",
     "compare_studies": "gped_nas.api.study",

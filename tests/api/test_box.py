@@ -21,7 +21,9 @@ import gped_nas as gn
 from gped_nas.api.asked_networks import asked_student
 from gped_nas.data.normalization import AxisNormalization, ImputingNormalization, Normalization
 from gped_nas.distill.student import Student, StudentSpec, load_student, save_student
+from gped_nas.errors import ConfigError, DataError
 from gped_nas.evaluate.certify.asked import bounds_of, values_of
+from gped_nas.evaluate.certify.box_answers import BoxAnswer
 from gped_nas.evaluate.certify.region import parse_region
 from gped_nas.evaluate.certify.verdict import VERDICTS
 from gped_nas.models.base import Genotype
@@ -276,3 +278,42 @@ def test_a_convolutional_student_is_asked_about_pixels(tmp_path: Path) -> None:
     seen = values_of(asked, region)(low + shares * (high - low))
     assert bool((lower <= seen).all())
     assert bool((seen.amin(0) - lower < 3 * (seen.amax(0) - seen.amin(0))).all())
+
+
+def test_a_student_is_asked_in_python(cubic: Path, tmp_path: Path) -> None:
+    dataset = gn.load_dataset(gn.load_space(cubic))
+    genotype = Genotype("mlp", depth=1, width=6)
+    spec = StudentSpec(
+        family="mlp",
+        input_shape=(1,),
+        class_names=(),
+        targets=(TARGETS["predictive_normal"],),
+        normalization=dataset.normalization,
+        storage_dtype="float32",
+        genotype=genotype.to_json(),
+        label_normalization=dataset.label_normalization,
+    )
+    generator = torch.Generator().manual_seed(0)
+    shapes = genotype.shapes(spec.network_shape, spec.layout.num_outputs)
+    params = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    save_student(tmp_path, spec, params)
+    student = load_student(tmp_path)
+    mean_N = student.predict(points([-1], [2]))["predictive_normal"][:, 0]
+    least, most = float(mean_N.min()), float(mean_N.max())
+
+    def asked(safe: str) -> BoxAnswer:
+        return gn.certify_box(student, {"inputs": {"x": [-1, 2]}, "safe": safe}, dataset)
+
+    answer = asked(f"mean <= {most + 1}")
+    assert answer.judged is not None and answer.judged.verdict == "certified"
+    assert answer.intervals["mean"].low <= least and most <= answer.intervals["mean"].high
+    broken = asked(f"mean <= {(least + most) / 2}").judged
+    assert broken is not None and broken.witness is not None
+    (mean, _), *_ = student.predict(broken.witness[None])["predictive_normal"].tolist()
+    assert mean > (least + most) / 2
+
+    with pytest.raises(ConfigError, match="found str, expected a student; ask a teacher by"):
+        gn.certify_box("boxes", {}, dataset)
+    other = gn.load_dataset(gn.load_space("diabetes_mlp"))
+    with pytest.raises(DataError, match="found a student of another dataset"):
+        gn.certify_box(student, {}, other)
