@@ -206,6 +206,21 @@ def test_of_a_law_fresh_draws_are_certified(home: Home, monkeypatch: pytest.Monk
     assert 0 < of_law["value"] <= 0.0025 ** (1 / 12)
 
 
+@pytest.mark.usefixtures("without_attacks")
+def test_of_a_gaussian_over_the_last_layer_weights_are_certified(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certify_teacher, "DRAWS", 12)
+    settings = ("teacher.method={name: laplace, num_samples: 3, steps: 200}",)
+    args = ("--epsilon", 0.002, "--limit", 10, "--set", *settings, "--bounds", "crown")
+    prior = ("--set", "teacher.prior.precision=100")
+    rows = json.loads(accepted("certify", home.space, *args, *prior, "-f", "json").out)
+    by_metric = {row["metric"]: row for row in rows if row["of"] == "weights"}
+    certified = by_metric["certified"]
+    assert 0 < certified["value"] == pytest.approx(10 ** certified["log10_mass"])
+    assert by_metric["broken"]["value"] == 0 and "no estimate" in certified["why"]
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [

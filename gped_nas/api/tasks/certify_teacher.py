@@ -5,12 +5,14 @@
   average over the inputs. They are sums, and no estimates of other samples.
 * Of the ``law`` behind the samples, where they are independent draws of one: with a confidence, how
   large a share of its draws is certified at least, and how large a one is broken.
+* Of the ``weights`` of a Gaussian over the last layer, how much of its mass boxes certify.
 """
 
 import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from gped_nas.api.certify_names import CROWN, EXACT, TASK, CertifyName, Word
@@ -18,6 +20,7 @@ from gped_nas.api.certifying_teachers import (
     FRESH_DRAWS,
     Boxed,
     judge_average,
+    judge_last_layer,
     judge_law,
     judge_stream,
 )
@@ -31,6 +34,7 @@ from gped_nas.evaluate.certify.breaking import Attack
 from gped_nas.evaluate.certify.stream import SampleVerdicts
 from gped_nas.evaluate.certify.verdict import BROKEN, Judged
 from gped_nas.posterior.draws import check_law
+from gped_nas.posterior.laplace import LaplaceConfig
 
 ATTACK: Attack = "apgd"
 """What looks for inputs that break the average."""
@@ -81,7 +85,8 @@ def teacher_rows(bench: Bench, subject: Subject, name: CertifyName) -> list[Row]
             seconds=known.seconds,
             samples=len(known.samples.weight_S),
         )
-    return table + _law_rows(bench, subject, bench.teacher, name)
+    table += _law_rows(bench, subject, bench.teacher, name)
+    return table + _weight_rows(bench, subject, bench.teacher, name)
 
 
 def _known(bench: Bench, teacher: Teacher, name: CertifyName, word: Word) -> _Known:
@@ -160,4 +165,30 @@ def _law_rows(bench: Bench, subject: Subject, teacher: Teacher, name: CertifyNam
         seconds=time.monotonic() - started,
         why=f"certified and broken are bounds that hold with confidence {law.confidence:g}",
         **about,
+    )
+
+
+def _weight_rows(bench: Bench, subject: Subject, teacher: Teacher, name: CertifyName) -> list[Row]:
+    """The rows of a Gaussian over the last layer; none of any other law."""
+    word = name.bounds[-1]
+    assert word != EXACT, "it was left out"
+    if not isinstance(teacher.space.method, LaplaceConfig):
+        return []
+
+    started = time.monotonic()
+    log10_N = judge_last_layer(teacher, _boxed(bench, name), bounds=word)
+    largest = float(log10_N.max())
+    log10_mean = None
+    if largest > -np.inf:
+        log10_mean = largest + float(np.log10(np.mean(10 ** (log10_N - largest))))
+    return rows_of_shares(
+        bench,
+        subject,
+        name,
+        word,
+        (10**log10_N, np.zeros_like(log10_N)),
+        of="weights",
+        seconds=time.monotonic() - started,
+        why="certified is a lower bound of a mass, by boxes of weights, and no estimate",
+        log10_mass=log10_mean,
     )
