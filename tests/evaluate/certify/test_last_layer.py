@@ -123,3 +123,22 @@ def test_fewer_parameters_than_classes_have_no_box() -> None:
     x = inputs()
     with pytest.raises(ConfigError, match="found a last layer of 1 parameters and 3 classes"):
         log10_certified(narrow, Box(x, x), answers_of(law, x))
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_features_that_vary_cost_mass(place: int) -> None:
+    """A margin 1 + t x with x in [-1, 1] holds for all x where |t| < 1: .683 of the law.
+
+    In the box's middle no parameter matters.
+    """
+    identity = Scaling(torch.ones(()).double(), torch.zeros(()).double())
+    last = Dense(torch.zeros(2, 1).double(), torch.tensor([1.0, 0.0]).double())
+    network = CertifiableNetwork((identity, last), slice(0, 2), 2, (1,))
+    factor = torch.zeros(2, 2, 4).double()
+    factor[0, 0, place] = 1.0
+    law, label_N = LastLayerLaw(network, factor), torch.tensor([0])
+
+    one = torch.ones(1, 1).double()
+    mass = 10 ** float(log10_certified(law, Box(-one, one), label_N))
+    assert mass <= norm.cdf(1) - norm.cdf(-1)
+    assert 10 ** float(log10_certified(law, Box(-0.1 * one, 0.1 * one), label_N)) > 0.99
