@@ -57,6 +57,8 @@ class Menu:
         settings = {"name": name, **METHOD_SETTINGS[name]}
         if "path" in settings:
             settings["path"] = str(self.folder / str(settings["path"]))
+        if METHODS[name].reads_samples:  # those that the problem has
+            settings["of"] = {"name": "sgld", **METHOD_SETTINGS["sgld"]}
 
         cfg = parse(METHODS[name].config, settings, name)
         for step in Chains(classifier, cfg, 0)(chain, state):
