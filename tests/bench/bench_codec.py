@@ -18,7 +18,7 @@ CODECS = (
     *("subset", "quantized:bits=8", "quantized:bits=4", "quantized:bits=4:around=mean"),
     *("low_rank", "flow"),
 )
-"""``gan`` and ``apd`` take longer than all these together: name them with ``--codecs``."""
+"""``gan`` and ``apd`` take longer: name them with ``--codecs``."""
 SIZES, SEEDS = (4, 12, 40), 3
 
 
