@@ -109,11 +109,11 @@ def log10_certified(
 def _feature_bounds(law: LastLayerLaw, box: Box, bounds: Bounds) -> tuple[Tensor, Tensor]:
     """Between which features lie, with the one of the bias, each (N, F)."""
     num_features = law.last.weight.shape[1]
-    low_NH, high_NH = bound(
+    low_NF, high_NF = bound(
         law.features, box.low, box.high, torch.eye(num_features).double(), bounds=bounds
     )
     one = torch.ones(len(box), 1, dtype=torch.float64)
-    return torch.cat([low_NH, one], 1), torch.cat([high_NH, one], 1)
+    return torch.cat([low_NF, one], 1), torch.cat([high_NF, one], 1)
 
 
 def _directions(law: LastLayerLaw, label: int, others: Sequence[int]) -> Tensor:
