@@ -1,10 +1,10 @@
 """Take a teacher's posterior home in few bytes: one file, and a loader that needs torch alone."""
 
+import runpy
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -184,12 +184,12 @@ def _check(text: str, data: bytes, code: Code, predict: Predict, dataset: Datase
     Raises:
         GateError: it is above ``TOLERANCE``.
     """
-    loader = ModuleType("load_posterior")
-    exec(compile(text, LOADER_FILE, "exec"), loader.__dict__)  # our own text
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / POSTERIOR_FILE
         path.write_bytes(data)
-        posterior = loader.Posterior(str(path))
+        (Path(folder) / LOADER_FILE).write_text(text)
+        loader: Any = runpy.run_path(str(Path(folder) / LOADER_FILE))
+        posterior = loader["Posterior"](str(path))
 
     raw = dataset.raw("validation")[:_NUM_INPUTS].float()
     drawn_SW = _networks(code)

@@ -16,12 +16,12 @@ def decode(tensors: dict[str, Tensor], about: Any, num: int, generator: Generato
     for chain, factor in enumerate(tensors["factor"]):
         here = x[chains == chain]
         if "network" in tensors:
-            here = follow(tensors["network"][chain], about["settings"]["width"], here)
+            here = _follow(tensors["network"][chain], about["settings"]["width"], here)
         theta[chains == chain] += here @ factor
     return theta
 
 
-def follow(flat: Tensor, width: int, x: Tensor) -> Tensor:
+def _follow(flat: Tensor, width: int, x: Tensor) -> Tensor:
     def slope(x: Tensor, time: float) -> Tensor:
         angle = torch.full((len(x), 1), time * math.pi / 2)
         said, at = torch.cat([x, angle.cos(), angle.sin()], 1), 0

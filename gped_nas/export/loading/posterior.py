@@ -68,4 +68,4 @@ class Posterior:
 
 
 if __name__ == "__main__":
-    print(Posterior(sys.argv[1]).average(np.load(sys.argv[2])).numpy())
+    print(Posterior(sys.argv[1]).average(np.load(sys.argv[2], allow_pickle=False)).numpy())
