@@ -16,13 +16,15 @@ from torch import Tensor
 
 from gped_nas import rng
 from gped_nas.errors import ConfigError
-from gped_nas.posterior.base import METHODS, MethodConfig, State, Step
+from gped_nas.posterior.base import METHODS, MethodConfig, Origin, State, Step
 
-_WHY = {
+_WHY: dict[Origin, str] = {
     "chain": "successive states of a chain repeat each other, and an interval that counts each as "
     "a draw of its own would be too narrow",
     "optimized": "points that were optimized are all that there is of them",
     "given": "of samples that were given nothing says whether they are independent",
+    "copied": "stored copies are all that there is of them, and what they copy is not known to be "
+    "independent",
 }
 
 

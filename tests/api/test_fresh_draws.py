@@ -98,8 +98,9 @@ def test_fits_are_drawn_as_often_as_they_weigh(home: Home) -> None:
     [
         (CHAIN, "successive states of a chain repeat each other"),
         ({"name": "map", "steps": 100}, "points that were optimized are all that there is"),
+        ({"name": "subset", "num_samples": 2, "of": CHAIN}, "stored copies are all that there is"),
     ],
-    ids=["chain", "optimized"],
+    ids=["chain", "optimized", "copied"],
 )
 def test_what_is_no_law_is_refused(home: Home, method: dict[str, Any], why: str) -> None:
     of = teacher(home, method)
