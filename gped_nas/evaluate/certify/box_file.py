@@ -267,7 +267,8 @@ class _Reader:
         ends = []
         for end in _ENDS:
             array, shape = arrays[end], self._dataset.raw_shape
-            if array.dtype.kind not in "biuf" or array.shape not in (shape, shape[1:]):
+            is_one_channel = shape[0] == 1 and array.shape == shape[1:]
+            if array.dtype.kind not in "biuf" or not (array.shape == shape or is_one_channel):
                 raise DataError(
                     f"{path}: {end}: found {array.dtype} of shape {array.shape}, expected numbers "
                     f"of shape {shape}, as the dataset's inputs"

@@ -181,6 +181,15 @@ def test_files_that_hold_no_bounds_are_refused(pictures: Dataset, tmp_path: Path
         ask(pictures, str(path))
 
 
+def test_one_array_is_no_channel_of_several(tmp_path: Path) -> None:
+    colors = make_dataset(np.zeros((20, 3, 2, 2), dtype=np.uint8), "whole")
+    columns = make_dataset(np.arange(40.0).reshape(20, 2), "columns")
+    for dataset, shape in ((colors, (2, 2)), (columns, ())):
+        np.savez(tmp_path / "ends.npz", low=np.zeros(shape), high=np.ones(shape))
+        with pytest.raises(DataError, match=r"low: found float64 of shape .* expected numbers of"):
+            ask(dataset, str(tmp_path / "ends.npz"))
+
+
 def test_settings_are_checked(table: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="box: saef: unknown key; did you mean 'safe'"):
         read_box({"saef": "class is no"}, table)
