@@ -57,6 +57,11 @@ def certify_what(
     from gped_nas.api.evaluating import evaluate_tasks
     from gped_nas.distill.student import SPEC_FILE
 
+    if box is None and not epsilon:
+        raise ConfigError(
+            "--epsilon: found no radius and no --box, expected one of both; write --epsilon 0.03, "
+            "for example, or --box FILE.yaml"
+        )
     if box is None:
         texts = task_texts(epsilon, bounds=bounds, exact=exact, time_limit=time_limit)
     else:

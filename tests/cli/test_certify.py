@@ -224,6 +224,7 @@ def test_of_a_gaussian_over_the_last_layer_weights_are_certified(
 @pytest.mark.parametrize(
     ("args", "says"),
     [
+        ((), ("no radius and no --box", "write --epsilon 0.03")),
         (("--epsilon", "-0.1"), ("--epsilon", "-0.1", "at least 0")),
         (("--epsilon", "0.1..0.01"), ("--epsilon", "smaller radius first")),
         (("--epsilon", "nan"), ("--epsilon", "nan")),
