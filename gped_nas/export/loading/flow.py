@@ -14,9 +14,8 @@ def decode(tensors: dict[str, Tensor], about: Any, num: int, generator: Generato
     noise = torch.randn(num, tensors["mean"].shape[1], generator=generator)
     theta = noise * tensors["std"][chains] + tensors["mean"][chains]
     for chain, factor in enumerate(tensors["factor"]):
-        here = x[chains == chain]
-        if "network" in tensors:
-            here = _follow(tensors["network"][chain], about["settings"]["width"], here)
+        flat, here = tensors.get("network"), x[chains == chain]
+        here = here if flat is None else _follow(flat[chain], about["settings"]["width"], here)
         theta[chains == chain] += here @ factor
     return theta
 

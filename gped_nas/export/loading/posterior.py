@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from gped_nas.export.loading.subset import decode
 
-SAFE = frozenset(  # a file cannot call anything else
+SAFE = frozenset(  # their overloads are all that a file can call
     "add addcmul avg_pool2d clamp conv2d div exp expand flatten gelu isnan linear log log_softmax "
     "matmul max_pool2d mean mul neg permute pow relu reshape rsqrt select sigmoid silu slice "
     "softplus sqrt stack sub sum sym_size tanh transpose unsqueeze where".split()
@@ -60,9 +60,10 @@ class Posterior:
             return [fill(each) for each in value] if isinstance(value, list) else value
 
         for name, step, args, options in self.about["graph"]:
-            function, _, overload = step.partition(".")
-            assert function in SAFE, f"{step}: no step of a network"
-            call = getattr(getattr(torch.ops.aten, function), overload)
+            kind, _, overload = step.partition(".")
+            if kind not in SAFE or overload not in getattr(torch.ops.aten, kind).overloads():
+                raise ValueError(f"{step}: no step of a network")
+            call = getattr(getattr(torch.ops.aten, kind), overload)
             values[name] = call(*fill(args), **{key: fill(each) for key, each in options.items()})
         return values[name]
 
