@@ -115,6 +115,23 @@ def test_the_search_for_offenses_finds_them(source: str) -> None:
     assert len(list(_offenses(source))) == 1
 
 
+READING_A_SPACE = ("data", "models", "posterior", "stream", "targets", "distill", "search")
+"""Rooms that are loaded whole where a space is read, which nearly every command does."""
+
+
+@pytest.mark.parametrize("room", READING_A_SPACE)
+def test_where_a_space_is_read_nothing_slow_is_loaded(room: str) -> None:
+    slow = []
+    for path in (ROOT / room).rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            if {name.split(".")[0] for name in names} & {"scipy", "sklearn", "pandas", "plotly"}:
+                slow.append(str(path.relative_to(ROOT)))
+    assert slow == []
+
+
 def all_registries() -> list[Registry[object]]:
     """Every registry of the package, by what it holds."""
     registries = {}

@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import Field
-from scipy.optimize import nnls
 from torch import Generator, Tensor
 
 from gped_nas.io import Array
@@ -110,6 +109,8 @@ def fit_weights(features_SF: Array, target_F: Array) -> Array:
         features_SF: what each sample predicts.
         target_F: the average to come close to.
     """
+    from scipy.optimize import nnls  # slow to import
+
     heavy = _SUM * max(1.0, float(np.linalg.norm(target_F)))
     design = np.vstack([features_SF.T, np.full(len(features_SF), heavy)])
     weight_S, _ = nnls(design, np.append(target_F, heavy))
