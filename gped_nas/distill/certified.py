@@ -93,8 +93,16 @@ def check_intervals(genotype: Genotype, input_shape: tuple[int, ...], where: str
         where: file and key of the recipe, for messages.
 
     Raises:
-        ConfigError: its family does not say its layers, or one is not monotone.
+        ConfigError: it is trained as another network than it is stored as, its family does not say
+            its layers, or one is not monotone.
     """
+    if genotype.form is not None:
+        raise ConfigError(
+            f"{where}.certify: found {genotype}, which is trained in other parameters than it is "
+            "stored in: the bound would be of another network; take norm none, or leave certify "
+            "out"
+        )
+
     shapes = genotype.shapes(input_shape, 2)
     layers = FAMILIES[genotype.family].layers({name: torch.zeros(s) for name, s in shapes.items()})
     if layers is None or not isinstance(layers[-1], Dense):

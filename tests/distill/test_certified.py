@@ -83,6 +83,8 @@ def test_no_point_of_a_box_loses_more_than_its_bound(genotype: Genotype) -> None
     ("genotype", "settings", "message"),
     [
         (Genotype("mlp", depth=1, width=3, activation="gelu"), {}, "with 'gelu', which no interv"),
+        (Genotype("cnn", depth=1, width=3, kernel=3, norm="batch"), {}, "trained in other param"),
+        (Genotype("cnn", depth=1, width=3, kernel=3, norm="weight"), {}, "take norm none, or"),
         (POPULATION[0], {"centered": True}, "recipe.centered: found it with certify 0.05"),
         (POPULATION[0], {"components": 2}, "recipe.components: found it with certify 0.05"),
     ],
