@@ -84,15 +84,16 @@ class Programme:
         return self.middle + self.reach * shares.clamp(-1, 1)
 
     def moved_by_rows(self, form_V: Floats) -> float:
-        """How far a form of the numbers moves, at most, where each row is broken by 1.
+        """How far a form of the numbers moves, at most, where rows are broken by 1, binaries too.
 
-        A unit moves no further than its sums do.
+        A unit moves no further than its sums do. The row of the last of K sums has the binaries of
+        all others in it, each of which may be off.
         """
         moved_V = np.abs(form_V)
         total = 0.0
         for unit in reversed(self.units):
             by_unit = moved_V[unit.column] / unit.size
-            total += by_unit * 2 * float(unit.ranges_K.sum())
+            total += by_unit * len(unit.ranges_K) * float(unit.ranges_K.sum())
             num_before = unit.sums_KV.shape[1]
             moved_V[:num_before] += by_unit * np.abs(unit.sums_KV).sum(0)
         return total

@@ -12,7 +12,14 @@ from gped_nas.evaluate.certify.bounds import lower_bound, propagate
 from gped_nas.evaluate.certify.exact import Clock, exact_settings, minimum, run_time_error, slack
 from gped_nas.evaluate.certify.programme import build, count_unstable
 from gped_nas.models.base import FAMILIES, Genotype
-from gped_nas.models.elementary import Activation, Dense, Elementary, run_layers
+from gped_nas.models.elementary import (
+    Activation,
+    Dense,
+    Elementary,
+    MaxPool,
+    Scaling,
+    run_layers,
+)
 from tests.evaluate.certify.small_networks import (
     bounds_before,
     enumerate_minimum,
@@ -159,6 +166,28 @@ def test_what_a_solver_gives_no_bound_of_proves_nothing(monkeypatch: pytest.Monk
     monkeypatch.setattr(optimize, "milp", too_late)
     late = minimum(programme_of(layers, low, high), FIRST_LESS_SECOND)
     assert (late.low, late.at, late.is_timed_out) == (-np.inf, None, True)
+
+
+def test_what_is_taken_off_covers_rows_and_binaries_that_are_off_together() -> None:
+    """Of four numbers that are pooled, the last one's row has the binaries of all others."""
+    low = torch.tensor([0.9, 0.9, 0.9, -10.0]).double().reshape(1, 2, 2)
+    layers = [Scaling(torch.ones(()), torch.zeros(())), MaxPool(2)]
+    programme = programme_of(layers, low, torch.ones_like(low))
+    largest_V, tolerance = -programme.outputs_VU[:, 0], 1e-3
+
+    # the last number is the largest, .95, and every row and binary is wrong by the tolerance
+    low_V, high_V = programme.low_V, np.where(programme.is_binary_V, tolerance, 1.0)
+    low_V[3] = high_V[3] = (0.95 + 4.5) / 5.5
+    high_V[:3] = -1.0
+    solved = optimize.linprog(
+        largest_V,
+        A_ub=programme.rows_RV,
+        b_ub=programme.limit_R + tolerance,
+        bounds=np.stack([low_V, high_V], 1),
+    )
+    reached = programme.offset_U[0] - solved.fun
+    allowed = tolerance * programme.moved_by_rows(largest_V)
+    assert allowed / 2 < reached - 0.95 <= allowed
 
 
 def test_what_float32_computes_is_within_the_error_of_the_run_time() -> None:
