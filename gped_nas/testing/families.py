@@ -25,7 +25,7 @@ from gped_nas.models.base import (
 from gped_nas.models.base import num_params as count_params
 from gped_nas.models.compact import compact, dead_units
 from gped_nas.models.costs import cost_of, count_macs, genotype_cost, smallest_cost
-from gped_nas.models.elementary import run_layers
+from gped_nas.models.elementary import Affine, run_layers
 from gped_nas.models.storage import decode, encode
 from gped_nas.testing.promises import require, require_close, require_refusal, run_all
 
@@ -404,6 +404,29 @@ def its_layers_are_its_forward(case: FamilyCase) -> None:
         )
 
 
+def its_affine_layers_agree_with_themselves(case: FamilyCase) -> None:
+    """Transpose, magnitudes and offset of affine layers are those of what they compute."""
+    params = {name: p.double() for name, p in case.params(0.0).items()}
+    generator = torch.Generator().manual_seed(7)
+    shape = tuple(case.inputs(1).shape[1:])
+    for layer in case.family.layers(params) or ():
+        # of both signs, which numbers behind an activation may not be
+        x = torch.randn((3, *shape), generator=generator).double()
+        outputs = layer.forward(x)
+        if isinstance(layer, Affine):
+            what = f"{case}: {type(layer).__name__}"
+            products = layer.linear(x)
+            offset = 0.0 if layer.bias is None else layer.bias
+            require_close(products + offset, outputs, 1e-9, f"{what}: linear with bias")
+
+            a = torch.randn(outputs.shape, generator=generator).double()
+            back = (layer.transposed(a, shape) * x).sum()
+            require_close(back, (a * products).sum(), 1e-9, f"{what}: transposed")
+            least = layer.absolute().linear(x.abs()) - products.abs()
+            require(bool((least >= -1e-9).all()), f"{what}: absolute: smaller than what it bounds")
+        shape = tuple(outputs.shape[1:])
+
+
 def a_genotype_survives_json_and_names_its_layers(case: FamilyCase) -> None:
     """Genotypes are written and read again, and layers are described for people."""
     again = Genotype.from_json(case.genotype.to_json())
@@ -491,6 +514,7 @@ FAMILY_CHECKS = (
     monotone_values_raise_every_cost,
     its_form_is_the_same_network,
     its_layers_are_its_forward,
+    its_affine_layers_agree_with_themselves,
     a_genotype_survives_json_and_names_its_layers,
     it_is_stored_in_every_type,
     unknown_and_impossible_values_are_refused,
