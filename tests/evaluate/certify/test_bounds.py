@@ -13,7 +13,7 @@ from gped_nas.evaluate.certify import bounds as bounds_module
 from gped_nas.evaluate.certify.bounds import Bounds, bound, lower_bound
 from gped_nas.evaluate.certify.rounding import FLOAT32, REAL, RunTime
 from gped_nas.models.base import Genotype
-from gped_nas.models.elementary import Activation, Dense, Elementary, run_layers
+from gped_nas.models.elementary import Activation, AveragePool, Dense, Elementary, run_layers
 from tests.evaluate.certify.exact import least_by_milp, least_by_patterns, run_exactly
 from tests.evaluate.certify.networks import boxes, mlp, points_in, random_layers
 
@@ -137,6 +137,23 @@ def test_no_point_is_outside_of_the_bounds_of_tanh(scale: float, kind: Bounds) -
 @pytest.mark.parametrize("name", CNNS)
 def test_no_image_of_a_box_is_outside_of_the_bounds(name: str, kind: Bounds) -> None:
     check_points(lambda *args: lower_bound(*args, bounds=kind), CNNS[name], IMAGE, 2_000)
+
+
+@pytest.mark.parametrize("kind", ALL_BOUNDS)
+def test_windows_of_a_chain_of_ones_own_are_averaged_within_the_bounds(kind: Bounds) -> None:
+    """No family averages windows; a module's own layers may."""
+    first, bent, *_ = random_layers(CNNS["convolutions"], IMAGE, 3)  # images of 3 x 5 x 4
+    dense = random_layers(mlp(), (12,), 3)
+    layers = [first, bent, AveragePool(2), *dense]
+    low, high = boxes(4, IMAGE, 0.1)
+    forms = torch.eye(3, dtype=torch.float64)
+
+    lowers = lower_bound(layers, low, high, forms, bounds=kind)
+
+    points = points_in(low, high, 300, rng.generator(0, "points"))
+    values = run_layers(layers, points.flatten(0, 1)).view(4, -1, 3)
+    assert (lowers <= values.amin(1)).all()
+    assert (lowers > values.amin(1) - 2).all()
 
 
 @pytest.mark.parametrize("kind", ALL_BOUNDS)
