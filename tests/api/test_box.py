@@ -7,7 +7,6 @@ Source: Wicker, Laurenti, Patane & Kwiatkowska 2020, arXiv:2004.10281, section 6
 they are, with data of our own.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +53,15 @@ def make_space(folder: Path, table: str, dataset: dict[str, Any], **teacher: Any
 
 
 @pytest.fixture(scope="module")
-def problems(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for both spaces, whose teachers are sampled once."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("problems")
-        patch.setenv("GPED_CACHE", str(folder / "cache"))
-        yield folder
+def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for both spaces."""
+    return tmp_path_factory.mktemp("problems")
+
+
+@pytest.fixture(autouse=True)
+def _sampled_once(problems: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Teachers are sampled for all tests here."""
+    monkeypatch.setenv("GPED_CACHE", str(problems / "cache"))
 
 
 @pytest.fixture(scope="module")

@@ -41,9 +41,15 @@ def test_every_law_is_tried_here() -> None:
     assert {name for name in independent if not METHODS[name].reads_samples} == set(LAWS)
 
 
-@pytest.mark.parametrize("method", LAWS.values(), ids=LAWS)
-def test_draws_are_fresh_and_of_the_same_law(home: Home, method: dict[str, Any]) -> None:
-    of = teacher(home, method)
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(LAWS[name], id=name, marks=[pytest.mark.soak] if name == "laplace" else [])
+        for name in LAWS
+    ],
+)
+def test_draws_are_fresh_and_of_the_same_law(sampled: Home, method: dict[str, Any]) -> None:
+    of = teacher(sampled, method)
     stored_SW = torch.stack([of.stream.theta(index) for index in range(6)])
     fresh_SW = drawn(of, 200)
     assert torch.equal(fresh_SW[:20], drawn(of, 20)), "more draws begin with the same ones"
@@ -69,9 +75,9 @@ def distance(stored_SW: Tensor, fresh_SW: Tensor) -> float:
 
 
 @pytest.mark.parametrize("method", LAWS.values(), ids=LAWS)
-def test_draws_do_not_remember_the_draw_before(home: Home, method: dict[str, Any]) -> None:
+def test_draws_do_not_remember_the_draw_before(sampled: Home, method: dict[str, Any]) -> None:
     """300 draws: a correlation of neighbors above 4 / sqrt(300) = 0.23 is seen."""
-    of = teacher(home, {**method, "chains": 1})
+    of = teacher(sampled, {**method, "chains": 1})
     fresh_SW = drawn(of, 300).double()
     weighing_W = torch.randn(fresh_SW.shape[1], generator=torch.Generator().manual_seed(0))
     centered_S = (fresh_SW - fresh_SW.mean(0)) @ weighing_W.double()
@@ -79,8 +85,8 @@ def test_draws_do_not_remember_the_draw_before(home: Home, method: dict[str, Any
     assert abs(float(neighbors)) < 4 / 300**0.5
 
 
-def test_fits_are_drawn_as_often_as_they_weigh(home: Home) -> None:
-    of = teacher(home, LAWS["laplace"])
+def test_fits_are_drawn_as_often_as_they_weigh(sampled: Home) -> None:
+    of = teacher(sampled, LAWS["laplace"])
     weighed = Teacher(
         of.space, of.dataset, of.stream.calibrated(Calibration(weights=(0.2, 0.8))), of.session
     )
@@ -102,22 +108,22 @@ def test_fits_are_drawn_as_often_as_they_weigh(home: Home) -> None:
     ],
     ids=["chain", "optimized", "copied"],
 )
-def test_what_is_no_law_is_refused(home: Home, method: dict[str, Any], why: str) -> None:
-    of = teacher(home, method)
+def test_what_is_no_law_is_refused(sampled: Home, method: dict[str, Any], why: str) -> None:
+    of = teacher(sampled, method)
     with pytest.raises(ConfigError, match=f"expected independent draws of a law .*: {why}"):
         next(fresh_params(of, 1))
 
 
-def test_a_teacher_without_samples_has_no_law_at_hand(home: Home) -> None:
+def test_a_teacher_without_samples_has_no_law_at_hand(sampled: Home) -> None:
     recipe = {"recipe.mode": "online", "recipe.stream": "none"}
-    space = load_space(home.space, {"teacher.method": LAWS["mc_dropout"], **recipe})
+    space = load_space(sampled.space, {"teacher.method": LAWS["mc_dropout"], **recipe})
     with pytest.raises(ConfigError, match="recipe.stream: found none.*; set it to stored"):
         next(fresh_params(sample_teacher(space, Session()), 1))
 
 
-def test_more_stored_samples_leave_fresh_ones_alone(home: Home) -> None:
-    few = drawn(teacher(home, LAWS["mc_dropout"]), 5)
-    many = drawn(teacher(home, {**LAWS["mc_dropout"], "num_samples": 10}), 5)
+def test_more_stored_samples_leave_fresh_ones_alone(sampled: Home) -> None:
+    few = drawn(teacher(sampled, LAWS["mc_dropout"]), 5)
+    many = drawn(teacher(sampled, {**LAWS["mc_dropout"], "num_samples": 10}), 5)
     assert torch.equal(few, many)
     pairs = itertools.pairwise(few)
     assert not any(torch.equal(first, second) for first, second in pairs)

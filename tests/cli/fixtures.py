@@ -17,6 +17,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return made
 
 
+@pytest.fixture(scope="module")
+def home_of_module(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """The home behind ``sampled``."""
+    return new_home(tmp_path_factory.mktemp("module"))
+
+
+@pytest.fixture
+def sampled(home_of_module: Home, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A tiny space whose teachers are sampled once, for all tests of a module."""
+    monkeypatch.setenv("GPED_CACHE", str(home_of_module.cache))
+    return home_of_module
+
+
 @pytest.fixture
 def finished(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Home:
     """The tiny study, finished; shared by all tests, so only to be read."""
