@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gped_nas.api.coding_choices import check_sizes, parse_choice
+from gped_nas.api.coding_chains import read_method
+from gped_nas.api.coding_choices import Choice, choices_of
 from gped_nas.api.coding_inputs import NUM_PROBES
 from gped_nas.api.coding_measure import PART, Asking, Measuring
 from gped_nas.api.coding_places import CodecPlace, find_codec_place
@@ -95,7 +96,8 @@ def codec(
 
     Args:
         what: a study or a space; or a name: of a study in ``out`` before a shipped space.
-        codecs: ``"subset"``, ``"quantized:bits=4"``, or several; all but ``apd`` by default.
+        codecs: ``"subset"``, ``"quantized:bits=4 of subset"``, or several; all but ``apd`` by
+            default.
         sizes: networks whose bytes codecs may take that can be larger and smaller.
         seeds: the space's seed and so many less one that follow, each with a teacher of its own.
         ood: the set of inputs from outside, as a space lists it.
@@ -117,7 +119,7 @@ def codec(
     from gped_nas.report.coding import codec_page
 
     texts = [codecs] if isinstance(codecs, str) else list(codecs)
-    _check(texts, sizes, seeds, draws, limit)
+    _check(seeds, draws, limit)
     session = session or new_session()
     place = find_codec_place(
         what,
@@ -127,13 +129,14 @@ def codec(
         session=session,
         modules=modules,
     )
+    choices = choices_of(texts, sizes, read_method(place.space))
     outside = parse_outside(ood, "--ood", place.space.conditions)
     asking = Asking(outside, limit, draws)
 
     folder = make_dir(place.folder)
     with lock(folder / "lock", wait=False):
         remove_temporaries(folder)
-        rows, notes = _measure(place, texts, sizes, seeds, asking, told)
+        rows, notes = _measure(place, choices, seeds, asking, told)
         data = _data(place, rows, notes, asking)
         write_text(folder / ROWS, to_json_lines(rows))
         write_json(folder / DATA, data)
@@ -141,12 +144,7 @@ def codec(
     return CodecFront(rows, data, notes, folder)
 
 
-def _check(
-    texts: Sequence[str], sizes: Sequence[int], seeds: int, draws: int, limit: int | None
-) -> None:
-    for text in texts:
-        parse_choice(text)
-    check_sizes(sizes)
+def _check(seeds: int, draws: int, limit: int | None) -> None:
     check_limit(limit)
     if seeds < 1:
         raise ConfigError(f"--seeds: found {seeds}, expected at least 1")
@@ -156,8 +154,7 @@ def _check(
 
 def _measure(
     place: CodecPlace,
-    texts: Sequence[str],
-    sizes: Sequence[int],
+    choices: Sequence[Choice],
     seeds: int,
     asking: Asking,
     told: Told,
@@ -170,7 +167,6 @@ def _measure(
         measuring = Measuring(
             place.make_teacher(seed), asking, CellStore(place.folder / "codes"), notes
         )
-        choices = measuring.choices(texts, sizes)
         done, total = number * (len(choices) + 1), seeds * (len(choices) + 1)
         rows += measuring.stream()
         told(f"{STREAM}, seed {seed}", done + 1, total)

@@ -9,7 +9,7 @@ from torch import Tensor
 from gped_nas import device as devices
 from gped_nas import rng
 from gped_nas.api.asking import check_networks, check_stored
-from gped_nas.api.coding_choices import OPTION, Choice
+from gped_nas.api.coding_choices import OPTION, Choice, settings_of
 from gped_nas.api.sampling import posterior
 from gped_nas.api.teacher import Teacher
 from gped_nas.errors import ConfigError
@@ -17,11 +17,15 @@ from gped_nas.models.costs import largest_product
 from gped_nas.posterior.base import (
     METHODS,
     ChainConfig,
-    MethodConfig,
     PosteriorSample,
-    parse_method,
 )
-from gped_nas.posterior.codecs.base import Code, CodecConfig, code_of_state, codec_of
+from gped_nas.posterior.codecs.base import (
+    Code,
+    CodecConfig,
+    code_of_state,
+    codec_of,
+    known_count,
+)
 from gped_nas.search.space import SearchSpace
 
 MIN_CHAIN = 2
@@ -51,19 +55,13 @@ class Chains:
         teacher: whose.
         read: samples of the chains that codecs read; sample s is of chain s % K.
         held_out: samples of the last chain.
-        method: what would have sampled ``read`` alone.
+        method: see ``read_method``.
     """
 
     teacher: Teacher
     read: Weighted
     held_out: Weighted
-    method: MethodConfig
-
-    @property
-    def num_chains(self) -> int:
-        """K, of those that are read."""
-        assert isinstance(self.method, ChainConfig)
-        return self.method.chains
+    method: ChainConfig
 
 
 def check_chains(space: SearchSpace) -> None:
@@ -105,50 +103,38 @@ def _check_number(space: SearchSpace) -> None:
         )
 
 
+def read_method(space: SearchSpace) -> ChainConfig:
+    """What would sample the chains alone that are read, of a space that ``check_chains`` took."""
+    method = space.method
+    assert isinstance(method, ChainConfig), "check_chains"
+    chains = method.chains - 1
+    num_samples = method.num_samples // method.chains * chains
+    return method.model_copy(update={"chains": chains, "num_samples": num_samples})
+
+
 def split_chains(teacher: Teacher) -> Chains:
     """The samples of a teacher whose space ``check_chains`` took, its last chain held out."""
-    method = teacher.space.method
-    assert isinstance(method, ChainConfig), "check_chains"
+    method = read_method(teacher.space)
     stream = teacher.raw.stream
     weight_S = stream.weight_S
-    chain_S = torch.arange(stream.num_samples) % method.chains
+    chain_S = torch.arange(stream.num_samples) % (method.chains + 1)
 
     def samples(is_wanted_S: Tensor) -> Weighted:
         index = is_wanted_S.nonzero()[:, 0]
         theta_SW = torch.stack([stream.theta(s) for s in index.tolist()])
         return Weighted(theta_SW, weight_S[index], is_drawn=True)
 
-    is_held_out = chain_S == method.chains - 1
-    num_read = int((~is_held_out).sum())
-    changed = {"chains": method.chains - 1, "num_samples": num_read}
+    is_held_out = chain_S == method.chains
     return Chains(
         teacher,
         read=samples(~is_held_out),
         held_out=samples(is_held_out),
-        method=method.model_copy(update=changed),
+        method=method,
     )
 
 
-def settings_of(choice: Choice, method: MethodConfig, option: str = OPTION) -> CodecConfig:
-    """The settings of a codec that reads a method's samples.
-
-    Args:
-        choice: the codec.
-        method: whose samples it reads.
-        option: with which option it was asked for, for messages.
-
-    Raises:
-        ConfigError: one is invalid, or does not go with so many samples.
-        RegistryError: an unknown codec.
-    """
-    plain = {"name": choice.codec, **choice.settings, "of": method.model_dump(mode="json")}
-    settings = parse_method(plain, f"{option} {choice}")
-    assert isinstance(settings, CodecConfig)
-    return settings
-
-
 def fit_code(chains: Chains, choice: Choice) -> Code:
-    """The code of the samples that are read.
+    """The code of the samples that are read, or of those of another code of these.
 
     Args:
         chains: the samples.
@@ -161,10 +147,15 @@ def fit_code(chains: Chains, choice: Choice) -> Code:
     """
     teacher = chains.teacher
     cfg = settings_of(choice, chains.method)
+    read = chains.read
+    if choice.of is not None:
+        num = known_count(cfg.of) or 1
+        read = networks_of(fit_code(chains, choice.of), num, seed=teacher.space.seed)
     samples = [
         PosteriorSample(theta_W, weight)
-        for theta_W, weight in zip(chains.read.theta_SW, chains.read.weight_S.tolist(), strict=True)
+        for theta_W, weight in zip(read.theta_SW, read.weight_S.tolist(), strict=True)
     ]
+
     space, dataset, session = teacher.space, teacher.dataset, teacher.session
     problem = posterior(space, dataset, device=session.device, samples=samples)
     generator = rng.generator(space.seed, "codec", str(choice))

@@ -1,16 +1,23 @@
 """Which codecs stand on the front: names, sizes and settings, as somebody asked for them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gped_nas.config import parse_value
 from gped_nas.errors import ConfigError
 from gped_nas.io import canonical_json
-from gped_nas.posterior.base import METHODS
-from gped_nas.posterior.codecs.base import codec_of, codecs
+from gped_nas.posterior.base import METHODS, ChainConfig, MethodConfig, parse_method
+from gped_nas.posterior.codecs.base import (
+    CodecConfig,
+    codec_of,
+    codecs,
+    known_count,
+    num_chains,
+)
 
 OPTION = "--codecs"
+_NOT_SETTINGS = ("name", "of")
 DEFAULT_SIZES = (4, 8, 16, 32)
 """Networks whose bytes a codec may take, where none are asked for."""
 ASKED_ALONE = ("apd",)
@@ -59,14 +66,22 @@ class Choice:
     Attributes:
         codec: its name.
         settings: those that are not left at their defaults.
+        of: the codec whose samples it reads; None where it reads the teacher's.
     """
 
     codec: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    of: "Choice | None" = None
 
     def __str__(self) -> str:
         parts = [f"{key}={_text(value)}" for key, value in self.settings.items()]
-        return " ".join([self.codec, *parts])
+        inner = [] if self.of is None else [f"of {self.of}"]
+        return " ".join([self.codec, *parts, *inner])
+
+    @property
+    def title(self) -> str:
+        """The codec without settings: ``quantized of subset``."""
+        return self.codec if self.of is None else f"{self.codec} of {self.of.title}"
 
 
 def _text(value: object) -> str:
@@ -74,7 +89,7 @@ def _text(value: object) -> str:
 
 
 def parse_choice(text: str, option: str = OPTION) -> Choice:
-    """The codec of a text: ``subset``, or ``quantized:bits=4:around=mean``.
+    """The codec of a text: ``subset``, or ``quantized:bits=4 of subset:num_samples=20``.
 
     Args:
         text: what was given.
@@ -84,7 +99,8 @@ def parse_choice(text: str, option: str = OPTION) -> Choice:
         ConfigError: it is no codec, or a setting has no value.
         RegistryError: an unknown method.
     """
-    name, *parts = [part.strip() for part in text.split(":")]
+    outer, _, inner = text.partition(" of ")
+    name, *parts = [part.strip() for part in outer.split(":")]
     METHODS.find(name, option)
     if codec_of(name) is None:
         raise ConfigError(
@@ -95,13 +111,14 @@ def parse_choice(text: str, option: str = OPTION) -> Choice:
     settings = {}
     for part in parts:
         key, equals, value = part.partition("=")
-        if not equals or not key:
+        key = key.strip()
+        if not equals or not key or key in _NOT_SETTINGS:
             raise ConfigError(
                 f"{option}: found '{text}', expected CODEC:KEY=VALUE, for example "
-                "subset:num_samples=8"
+                "subset:num_samples=8, or quantized:bits=8 of subset:num_samples=8"
             )
-        settings[key.strip()] = parse_value(value, f"{option} {name}:{key}")
-    return Choice(name, settings)
+        settings[key] = parse_value(value, f"{option} {name}:{key}")
+    return Choice(name, settings, parse_choice(inner, option) if inner else None)
 
 
 def check_sizes(sizes: Sequence[int]) -> None:
@@ -115,9 +132,26 @@ def check_sizes(sizes: Sequence[int]) -> None:
             raise ConfigError(f"--sizes: found {size!r}, expected whole numbers of networks from 1")
 
 
-def choices_of(
-    texts: Sequence[str], sizes: Sequence[int], *, num_samples: int, num_chains: int
-) -> list[Choice]:
+def settings_of(choice: Choice, method: MethodConfig, option: str = OPTION) -> CodecConfig:
+    """The settings of a codec that reads a method's samples.
+
+    Args:
+        choice: the codec.
+        method: whose samples it reads, or the codec that it reads.
+        option: with which option it was asked for, for messages.
+
+    Raises:
+        ConfigError: one is invalid, or does not go with so many samples.
+        RegistryError: an unknown codec.
+    """
+    of = method if choice.of is None else settings_of(choice.of, method, option)
+    plain = {"name": choice.codec, **choice.settings, "of": of.model_dump(mode="json")}
+    settings = parse_method(plain, f"{option} {choice}")
+    assert isinstance(settings, CodecConfig)
+    return settings
+
+
+def choices_of(texts: Sequence[str], sizes: Sequence[int], method: ChainConfig) -> list[Choice]:
     """The codecs that are asked for, each at each size that it can have.
 
     A codec with settings of its own is asked as it is.
@@ -125,10 +159,9 @@ def choices_of(
     Args:
         texts: see ``parse_choice``; all codecs that take no hours by default.
         sizes: networks whose bytes they may take; ``DEFAULT_SIZES`` by default.
-        num_samples: samples that they read, all chains together.
-        num_chains: chains that they read.
+        method: whose samples they read.
 
-    Raises as ``parse_choice`` and ``check_sizes``.
+    Raises as ``parse_choice``, ``check_sizes`` and ``settings_of``.
     """
     check_sizes(sizes)
     asked = [parse_choice(text) for text in texts]
@@ -137,14 +170,36 @@ def choices_of(
 
     choices: list[Choice] = []
     for choice in asked:
-        knob = KNOBS.get(choice.codec)
-        if knob is None or knob.setting in choice.settings:
-            variants = VARIANTS.get(choice.codec, ({},)) if not choice.settings else ({},)
-            choices += [Choice(choice.codec, {**choice.settings, **each}) for each in variants]
-            continue
-        for size in sizes or DEFAULT_SIZES:
-            value = knob.value(size, num_chains)
-            is_possible = 1 <= value and size <= num_samples
-            if is_possible or sizes:  # what somebody asks for is tried, and refused with a reason
-                choices.append(Choice(choice.codec, {**choice.settings, knob.setting: value}))
+        choices += _at_sizes(choice, sizes, method)
+    for choice in choices:
+        settings_of(choice, method)
+    return choices
+
+
+def _at_sizes(choice: Choice, sizes: Sequence[int], method: MethodConfig) -> list[Choice]:
+    """A codec at each size, and of each size of the codec that it reads."""
+    if choice.of is None:
+        return _of_samples(choice, sizes, method)
+    choices: list[Choice] = []
+    for inner in _at_sizes(choice.of, sizes, method):
+        outer = replace(choice, of=inner)
+        choices += _of_samples(outer, sizes, settings_of(inner, method))
+    return choices
+
+
+def _of_samples(choice: Choice, sizes: Sequence[int], method: MethodConfig) -> list[Choice]:
+    """A codec of a method's samples at each size."""
+    knob = KNOBS.get(choice.codec)
+    if knob is None or knob.setting in choice.settings:
+        variants = VARIANTS.get(choice.codec, ({},)) if not choice.settings else ({},)
+        return [replace(choice, settings={**choice.settings, **each}) for each in variants]
+
+    chains, num_samples = num_chains(method), known_count(method)
+    assert num_samples is not None, "of a method with chains, and of a codec of it"
+    choices = []
+    for size in sizes or DEFAULT_SIZES:
+        value = knob.value(size, chains)
+        is_possible = value >= 1 and chains <= size <= num_samples
+        if is_possible or sizes:  # what somebody asks for is tried, and refused with a reason
+            choices.append(replace(choice, settings={**choice.settings, knob.setting: value}))
     return choices

@@ -11,11 +11,10 @@ from gped_nas.api.coding_chains import (
     Chains,
     fit_code,
     networks_of,
-    settings_of,
     split_chains,
     stored_bytes,
 )
-from gped_nas.api.coding_choices import Choice, choices_of
+from gped_nas.api.coding_choices import Choice, settings_of
 from gped_nas.api.coding_inputs import NUM_PROBES, Places
 from gped_nas.api.coding_rows import STREAM, STUDENT, Row, code_rows
 from gped_nas.api.tasks.bench import Examples
@@ -90,23 +89,6 @@ class Measuring:
         """Of MMD, nats: of the samples that are read alone, so that it is fixed beforehand."""
         return median_distance(self.read.probe)
 
-    def choices(self, texts: Sequence[str], sizes: Sequence[int]) -> list[Choice]:
-        """The codecs that are asked for; those whose settings cannot be are refused.
-
-        Raises:
-            ConfigError, RegistryError: see ``choices_of`` and ``settings_of``.
-        """
-        method = self.chains.method
-        choices = choices_of(
-            texts,
-            sizes,
-            num_samples=len(self.chains.read.theta_SW),
-            num_chains=self.chains.num_chains,
-        )
-        for choice in choices:
-            settings_of(choice, method)
-        return choices
-
     def stream(self) -> list[Row]:
         """Rows of the samples that are read, as they are: how far two real chains are apart."""
         num_bytes = stored_bytes(self.chains.read)
@@ -138,7 +120,7 @@ class Measuring:
             networks = networks_of(code, self.asking.num_draws, seed=self.teacher.space.seed)
             asked = self.places.asked(networks)
             return self._record(
-                choice.codec,
+                choice.title,
                 asked,
                 bytes=code.bytes,
                 is_law=networks.is_drawn,

@@ -12,8 +12,7 @@ from torch import Generator, Tensor
 
 from gped_nas import __version__
 from gped_nas.api.asking import check_networks, check_stored
-from gped_nas.api.coding_chains import settings_of
-from gped_nas.api.coding_choices import Choice, parse_choice
+from gped_nas.api.coding_choices import Choice, parse_choice, settings_of
 from gped_nas.api.coding_places import study_or_space
 from gped_nas.api.finding import session_with_stream
 from gped_nas.api.sampling import as_networks_see, sample
@@ -81,7 +80,7 @@ def export_posterior(
 
     Args:
         what: a study or a space; or a name: of a study in ``out`` before a shipped space.
-        codec: ``"low_rank"``, or ``"quantized:bits=4"``.
+        codec: ``"low_rank"``, or ``"quantized:bits=4 of subset:num_samples=20"``.
         folder: ``<study>-<codec>`` by default.
         overrides: settings of a space that is read here, as in ``load_space``.
         storage: where a study lies, if not in its folder.
@@ -116,7 +115,7 @@ def export_posterior(
     data = posterior_bytes(code, graph, _about(space, dataset))
     difference = _check(text, data, code, predict, dataset)
 
-    target = Path(folder or f"{name}-{choice.codec}")
+    target = Path(folder or f"{name}-{choice.title.replace(' ', '-')}")
     files = {POSTERIOR_FILE: data, LOADER_FILE: text.encode()}
     place(files, target, first=POSTERIOR_FILE, ours=list(files))
     num_samples = space.method.count(code.shapes)

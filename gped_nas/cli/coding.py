@@ -52,8 +52,8 @@ def codec(
         typer.Option(
             "--codecs",
             metavar="A,B,...",
-            help="Which codecs, with settings of their own: subset,quantized:bits=4; all but apd "
-            "by default.",
+            help="Which codecs, with settings of their own: subset,quantized:bits=4 of subset; all "
+            "but apd by default.",
         ),
     ] = "",
     sizes: Annotated[

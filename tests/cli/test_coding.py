@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import gped_nas as gn
 from gped_nas.api import coding_measure
 from gped_nas.api.coding_choices import KNOBS, choices_of
 from gped_nas.evaluate.codecs.measure import MEASURES
+from gped_nas.posterior.base import ChainConfig, parse_method
 from tests.cli.harness import Home, accepted, refused
 from tests.report.test_page import Page
 
@@ -114,6 +116,28 @@ def test_seeds_have_teachers_of_their_own_and_means_their_interval(home: Home) -
     assert front.frame()["bytes"].min() > 0
 
 
+def test_a_codec_of_a_codec_reads_the_networks_of_that(home: Home) -> None:
+    codecs = ["subset:num_samples=3", "quantized:bits=8 of subset:num_samples=3"]
+    front = gn.codec(
+        home.space, codecs, overrides={"teacher.method.num_samples": 8}, out=home.out, limit=64
+    )
+
+    by_name: dict[tuple[str, str], Any] = {
+        (row["predictor"], row["metric"]): row for row in front.rows
+    }
+    name = "quantized bits=8 of subset num_samples=3"
+    subset = by_name["subset num_samples=3", "average_kl"]
+    rounded = by_name[name, "average_kl"]
+    assert rounded["codec"] == "quantized of subset"
+    # three networks in a quarter of the bytes, biases and scales beside them
+    assert subset["bytes"] / 4 < rounded["bytes"] < subset["bytes"] / 2
+    assert rounded["value"] == pytest.approx(subset["value"], rel=0.05)
+    # it knows no other sample than these three
+    assert by_name[name, "energy_to_read"]["value"] == pytest.approx(
+        by_name["subset num_samples=3", "energy_to_read"]["value"], rel=0.2
+    )
+
+
 def test_a_study_has_its_student_on_the_picture(own: Home) -> None:
     accepted("codec", own.study, "--codecs", "subset", "--sizes", "1", "--out", own.out)
 
@@ -142,6 +166,8 @@ def test_a_study_has_its_student_on_the_picture(own: Home) -> None:
         (("--codecs", "sgld"), ("found 'sgld', which keeps no posterior",)),
         (("--codecs", "subsett"), ("subset",)),
         (("--codecs", "subset:num_samples"), ("expected CODEC:KEY=VALUE",)),
+        (("--codecs", "quantized:of=subset"), ("expected CODEC:KEY=VALUE", "bits=8 of subset")),
+        (("--codecs", "quantized of sgld"), ("found 'sgld', which keeps no posterior",)),
         (("--codecs", "subset:num_samples=3"), ("found 3, expected at most 2", "lower it")),
         (("--sizes", "0"), ("--sizes: found 0",)),
         (("--sizes", "two"), ("--sizes: found 'two'",)),
@@ -181,8 +207,16 @@ def test_sizes_become_the_setting_that_makes_a_codec_larger() -> None:
     assert KNOBS["subset"].value(8, 2) == 8
     assert KNOBS["low_rank"].value(8, 2) == 2  # four networks a chain, two of them mean and spread
 
-    def sizes(*asked: int) -> list[str]:
-        return [str(each) for each in choices_of(["subset"], asked, num_samples=10, num_chains=1)]
+    def sizes(codec: str, *asked: int, chains: int = 1) -> list[str]:
+        sgld = parse_method({"name": "sgld", "chains": chains, "num_samples": 10}, "test")
+        assert isinstance(sgld, ChainConfig)
+        return [str(each) for each in choices_of([codec], asked, sgld)]
 
-    assert sizes() == ["subset num_samples=4", "subset num_samples=8"]
-    assert sizes(3, 16) == ["subset num_samples=3", "subset num_samples=16"]
+    assert sizes("subset") == ["subset num_samples=4", "subset num_samples=8"]
+    assert sizes("subset", 3, 9) == ["subset num_samples=3", "subset num_samples=9"]
+    # a sample of each chain at least
+    assert sizes("subset", chains=5) == ["subset num_samples=8"]
+    # of a codec over a codec sizes are of both
+    names = [f"quantized bits=8 of subset num_samples={num}" for num in (4, 8)]
+    assert sizes("quantized:bits=8 of subset") == names
+    assert sizes("low_rank of subset:num_samples=5") == ["low_rank rank=2 of subset num_samples=5"]

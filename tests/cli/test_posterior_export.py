@@ -1,6 +1,7 @@
 """``gped-search export --posterior``: one file, and a loader that runs away from the package."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,19 @@ def test_stored_networks_of_a_study_are_read_away_from_the_package(own: Home) ->
     # a code of 8 bits is nearly the teacher
     expected = teacher.averaged("validation").expectations["predictive"]
     assert np.abs(answers["average"] - expected).max() < 0.02
+
+
+def test_few_networks_in_few_bits_are_taken_home(home: Home) -> None:
+    codec = "quantized:bits=8 of subset:num_samples=3"
+    export = gn.export_posterior(home.space, codec, overrides={"teacher.method.num_samples": 8})
+
+    assert export.folder.name == "tiny-quantized-of-subset"
+    loader = runpy.run_path(str(export.folder / "load_posterior.py"))
+    posterior = loader["Posterior"](str(export.folder / "posterior.safetensors"))
+    theta, weight = posterior.networks()
+    assert theta.shape == (3, 610)
+    assert float(weight.sum()) == pytest.approx(1)
+    assert export.networks_bytes == 8 * 610 * 4
 
 
 @pytest.mark.parametrize(
