@@ -27,6 +27,14 @@ def problem_with(num_samples: int, genotype: Genotype = TEACHER) -> Problem:
     return problem
 
 
+def problem_weighing(weights: list[float]) -> Problem:
+    """``problem_with`` as many samples, of these weights."""
+    problem = problem_with(len(weights))
+    for sample, weight in zip(problem.samples or (), weights, strict=True):
+        sample.__dict__["weight"] = weight
+    return problem
+
+
 def settings_of(name: str, read: int, **settings: object) -> CodecConfig:
     """A codec's settings, over two chains of ``sgld`` with so many samples."""
     of = parse_method({**SGLD, "chains": 2, "num_samples": read}, "of")

@@ -154,6 +154,18 @@ def test_a_law_is_kept_that_gains_more_than_its_standard_error() -> None:
     assert float(kept.theta) == 2 and kept.gain == pytest.approx(1)
     kept.offer(3 * torch.ones(1), torch.tensor([0.9, 0.9, 0.9, 0.9]), weight_M)
     assert float(kept.theta) == 2
+    # of one sample nothing says how sure its gain is
+    kept.offer(4 * torch.ones(1), torch.tensor([9.0]), torch.ones(1))
+    kept.offer(4 * torch.ones(1), torch.tensor([9.0, 9.0]), torch.tensor([1.0, 0.0]))
+    assert float(kept.theta) == 2
+
+
+@pytest.mark.parametrize("name", ["flow", "gan"])
+def test_a_chain_too_short_to_hold_out_any_is_normal(name: str) -> None:
+    length = {"flow": {"steps": 100}, "gan": {"iterations": 50}}[name]
+    cfg = config_of(name, 4, chains=2, components=1, width=4, **length)
+    code = code_of(problem_of(banana(4, rng.generator(0, "points"))), cfg)
+    assert set(code.tensors) == {"share", "mean", "factor", "std"}
 
 
 def test_coordinates_say_where_samples_are_and_have_variance_one() -> None:

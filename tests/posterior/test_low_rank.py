@@ -9,7 +9,7 @@ from gped_nas.errors import ConfigError
 from gped_nas.posterior.base import METHODS, PosteriorSample
 from gped_nas.posterior.codecs.base import codec_of
 from gped_nas.posterior.codecs.low_rank import _BLOCK
-from tests.posterior.codes import code_of, problem_with, settings_of
+from tests.posterior.codes import code_of, problem_weighing, problem_with, settings_of
 
 
 def law_slowly(samples: list[PosteriorSample], rank: int) -> tuple[np.ndarray, np.ndarray]:
@@ -43,9 +43,7 @@ def test_each_chain_has_the_law_of_its_covariance_matrix(rank: int, variance: fl
 
 
 def test_draws_have_the_law_and_are_of_chains_by_weight() -> None:
-    problem = problem_with(12)
-    for s, sample in enumerate(problem.samples or ()):
-        sample.__dict__["weight"] = 3.0 if s % 2 else 1.0
+    problem = problem_weighing([1.0, 3.0] * 6)
     code = code_of(problem, settings_of("low_rank", 12, rank=3, variance=1.0))
     codec = codec_of("low_rank")
     assert codec is not None
@@ -104,6 +102,22 @@ def test_more_directions_than_samples_are_refused_where_they_are_read() -> None:
     cfg = settings_of("low_rank", 20, rank=9)
     with pytest.raises(ConfigError, match=r"teacher\.method\.rank: found 9, expected at most 5"):
         code_of(problem_with(12), cfg)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1, 1, 1, 0, 1, 0, 1, 0], r"found 3 of 4 samples .* weigh nothing, .*found 1 samples a"),
+        ([1, 0] * 4, r"found 4 of 4 samples of a chain that weigh nothing"),
+        ([1, 1, 1, 1e-20, 1, 1, 1, 1], r"rank: found 3, expected at most 2"),
+    ],
+)
+def test_samples_that_weigh_nothing_say_nothing_of_a_law(
+    weights: list[float], message: str
+) -> None:
+    cfg = settings_of("low_rank", 8, rank=3)
+    with pytest.raises(ConfigError, match=r"teacher\.method\.of: " + ".*" + message):
+        code_of(problem_weighing(weights), cfg)
 
 
 def test_draws_follow_the_generator_of_the_chain() -> None:

@@ -10,7 +10,14 @@ from gped_nas.models.storage import encode
 from gped_nas.posterior.base import METHODS, PosteriorSample, parse_method, unflatten
 from gped_nas.posterior.codecs.base import num_chains
 from gped_nas.posterior.codecs.quantized import pack, unpack
-from tests.posterior.codes import SGLD, all_samples, code_of, problem_with, settings_of
+from tests.posterior.codes import (
+    SGLD,
+    all_samples,
+    code_of,
+    problem_weighing,
+    problem_with,
+    settings_of,
+)
 
 CNN = Genotype("cnn", **FAMILIES["cnn"].examples[0])
 
@@ -93,6 +100,17 @@ def test_differences_of_a_chain_are_rounded_more_finely() -> None:
         errors[around] = sum(misses)
     # chains are around 0 and around 3: steps from 0 are much wider in the second one
     assert errors["mean"] < 0.5 * errors["zero"]
+
+
+@pytest.mark.parametrize("name", ["quantized", "subset"])
+def test_a_chain_that_weighs_nothing_stays(name: str) -> None:
+    problem = problem_weighing([1.0, 0.0] * 3)
+    settings = {"quantized": {"around": "mean"}, "subset": {"num_samples": 4, "probes": 8}}
+    samples, _ = all_samples(problem, settings_of(name, 6, **settings[name]))
+    thetas = torch.stack([sample.theta_W for sample in problem.samples])
+    for s, sample in enumerate(samples):
+        miss = (thetas[s % 2 :: 2] - sample.theta_W).abs().max(1).values
+        assert float(miss.min()) < 0.05
 
 
 @pytest.mark.parametrize("num", [1, 2, 3])

@@ -56,6 +56,8 @@ __all__ = [
 
 PREFIX = "code_"
 """Of what a state holds of the code."""
+_NOTHING = 1e-12
+"""Share of all weight below which a sample weighs nothing beside the others."""
 Fitting = abc.Generator[State, None, dict[str, Tensor]]
 """Yields states from which fitting can go on; returns the tensors to store."""
 
@@ -130,6 +132,13 @@ class ChainSamples:
         """Weight of the chain among all."""
         return float(self.weight_S.sum())
 
+    @property
+    def share_S(self) -> Tensor:
+        """Weights within the chain, of sum 1; all the same where the chain weighs nothing."""
+        if self.share == 0:
+            return torch.full_like(self.weight_S, 1 / len(self.weight_S))
+        return self.weight_S / self.share
+
 
 def check_samples(problem: Problem, cfg: CodecConfig) -> Sequence[PosteriorSample]:
     """The samples that a codec reads, each of which is read when it is asked for.
@@ -145,7 +154,7 @@ def check_samples(problem: Problem, cfg: CodecConfig) -> Sequence[PosteriorSampl
 
 
 def chains_read(problem: Problem, cfg: CodecConfig) -> list[ChainSamples]:
-    """The samples that a codec reads, chain by chain.
+    """The samples that a codec reads, chain by chain; for a law those that weigh anything.
 
     Raises:
         ConfigError: they are too few for its settings.
@@ -156,10 +165,23 @@ def chains_read(problem: Problem, cfg: CodecConfig) -> list[ChainSamples]:
     chains = []
     for chain in range(num):
         read = [samples[s] for s in range(chain, len(samples), num)]
+        if isinstance(cfg, LawConfig):  # a finite code keeps all, each in its place
+            read = _weighing(read, cfg, total)
         weight_S = torch.tensor([sample.weight for sample in read], dtype=torch.float64)
         theta_SW = torch.stack([sample.theta_W for sample in read])
         chains.append(ChainSamples(theta_SW, weight_S / total))
     return chains
+
+
+def _weighing(chain: list[PosteriorSample], cfg: LawConfig, total: float) -> list[PosteriorSample]:
+    weighing = [sample for sample in chain if sample.weight > _NOTHING * total]
+    objection = cfg.objection(len(weighing), 1)
+    if objection:
+        raise ConfigError(
+            f"teacher.method.of: found {len(chain) - len(weighing)} of {len(chain)} samples of a "
+            f"chain that weigh nothing, which leaves too few: {objection}"
+        )
+    return weighing
 
 
 class Codec(ABC):

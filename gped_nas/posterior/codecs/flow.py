@@ -105,18 +105,17 @@ def network_shapes(num_dimensions: int, width: int) -> Shapes:
     return dense_shapes([num_dimensions + 2, width, width, num_dimensions])
 
 
-def gain(params: Params, ways: Ways, num: int) -> Tensor:
-    """How much nearer v is to u than 0 is, in squares, at each of ``num`` samples: (M,).
+def gain(params: Params, ways: Ways) -> Tensor:
+    """How much nearer v is to u than 0 is, in squares, at each sample: (M,).
 
     Args:
         params: of v.
-        ways: several to each sample, the first ones to all of them, and so on.
-        num: M.
+        ways: ``_WAYS`` to each sample, the first ones to all of them, and so on.
     """
     with torch.no_grad():
         missed_BJ = ways.velocity_BJ - velocity(params, ways.x_BJ, ways.angle_B1)
         gain_B = ways.velocity_BJ.square().sum(1) - missed_BJ.square().sum(1)
-    return gain_B.view(-1, num).mean(0).double().cpu()
+    return gain_B.view(_WAYS, -1).mean(0).double()
 
 
 class FlowCodec(LearnedLaw):
@@ -165,7 +164,7 @@ class FlowCodec(LearnedLaw):
             state=state,
         )
         for reached in states:
-            gain_M = gain(unflatten(reached["theta"], shapes), ways, len(chain.held_MJ))
+            gain_M = gain(unflatten(reached["theta"], shapes), ways)
             kept.offer(reached["theta"], gain_M, chain.held_weight_M)
             yield reached
 

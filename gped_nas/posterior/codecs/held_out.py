@@ -64,13 +64,12 @@ class Kept:
             gain_M: how much better than the normal law it is at each sample that was held out.
             weight_M: their weights, on any scale.
         """
-        # a single sample has no standard error: nothing is known, and the normal law stays
-        if len(gain_M) < 2:
-            return
-
         share_M = weight_M / weight_M.sum()
         mean = float(share_M @ gain_M)
         freedom = 1 - float(share_M.square().sum())
+        if freedom == 0:
+            return  # a single sample has no standard error: nothing is known
+
         variance = float(share_M.square() @ (gain_M - mean).square()) / freedom
         if mean > max(self.gain, variance**0.5):
             self.theta = theta.clone()

@@ -101,7 +101,7 @@ def principal(chain: ChainSamples, rank: int) -> Directions:
         chain: S samples.
         rank: J, less than S.
     """
-    share_S = chain.weight_S / chain.share
+    share_S = chain.share_S
     num_weights = chain.theta_SW.shape[1]
     mean_W = torch.empty(num_weights)
     variance_W = torch.empty(num_weights)

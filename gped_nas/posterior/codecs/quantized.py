@@ -150,8 +150,7 @@ class Quantized(FiniteCodec):
             rows = slice(number, None, len(chains))
             matrix_SW = chain.theta_SW[:, layout.matrix_W]
             if cfg.around == "mean":
-                share_S = chain.weight_S / chain.share
-                means.append((share_S @ matrix_SW.double()).float())
+                means.append((chain.share_S @ matrix_SW.double()).float())
                 matrix_SW = matrix_SW - means[-1]
             scale = _scales(matrix_SW, layout, _LEVELS[cfg.bits])
             stored["steps"][rows] = (matrix_SW / scale[:, layout.row_W]).round().to(torch.int8)

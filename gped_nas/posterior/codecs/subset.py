@@ -139,7 +139,8 @@ class Subset(FiniteCodec):
             average_F = weight_S @ features_SF
             target_F += average_F
             num = rounds + (number < rest)
-            chosen.append(herd(features_SF, average_F / chain.share, num))
+            # of a chain that weighs nothing any sample is as good
+            chosen.append(herd(features_SF, average_F / (chain.share or 1), num))
 
         # sample s of the stream is of chain s % K, as where it was read
         order = [(s % len(chains), s // len(chains)) for s in range(cfg.num_samples)]
