@@ -29,7 +29,7 @@ up is what is learned from.
 from typing import Any
 
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
 from gped_nas.config import Config
@@ -44,27 +44,21 @@ from gped_nas.posterior.codecs.base import (
     check_samples,
     register,
 )
-from gped_nas.posterior.codecs.learned import run_through
 from gped_nas.posterior.codecs.nets import dense_relu, he_start, three_layers
-from gped_nas.posterior.codecs.wgan import Game, WganConfig, fresh_players, play, whole_checks
+from gped_nas.posterior.codecs.wgan import Game, Updates, WganConfig, fresh_players, play
 
 
 class OnlineSettings(Config):
     """How samples come and go."""
 
     buffer: int = Field(default=100, ge=2, description="samples of a round")
-    updates: int = Field(default=1000, ge=1, description="updates of the generator in a round")
-
-    @field_validator("updates")
-    @classmethod
-    def _whole_checks(cls, updates: int) -> int:
-        return whole_checks(updates)
+    updates: Updates = Field(default=1000, ge=1, description="updates of the generator in a round")
 
 
 class ApdConfig(WganConfig, LawConfig):
     """Settings of ``apd``."""
 
-    iterations: int | None = Field(
+    iterations: Updates | None = Field(
         default=None, ge=1, description="updates of the generator; 10,000 if absent"
     )
     online: OnlineSettings | None = Field(
@@ -75,11 +69,6 @@ class ApdConfig(WganConfig, LawConfig):
     max_weights: int = Field(
         default=4000, ge=1, description="parameters of a network at most; more is refused"
     )
-
-    @field_validator("iterations")
-    @classmethod
-    def _whole_checks(cls, iterations: int | None) -> int | None:
-        return None if iterations is None else whole_checks(iterations)
 
     @model_validator(mode="after")
     def _length_is_said_once(self) -> "ApdConfig":
@@ -184,16 +173,12 @@ class Apd(LawCodec):
             generator.set_state(state["rng"])
         return {"generator": state["generator"]}
 
-    def fit(self, problem: Problem, cfg: Any, *, generator: Generator) -> dict[str, Tensor]:
-        """See ``Codec.fit``: all steps at once."""
-        return run_through(self.fit_in_steps(problem, cfg, generator=generator, state=None))
-
     def settings(self, cfg: ApdConfig) -> dict[str, Any]:
         """See ``Codec.settings``."""
         return {"latent": cfg.latent, "width": cfg.width}
 
     def draws(self, code: Code, num: int, *, generator: Generator) -> Tensor:
-        """See ``Codec.draws``.
+        """See ``LawCodec.draws``.
 
         Raises:
             DivergenceError: a draw is not finite.

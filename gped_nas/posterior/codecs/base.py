@@ -190,7 +190,6 @@ class Codec(ABC):
     name: ClassVar[str]
     is_law: ClassVar[bool]
 
-    @abstractmethod
     def fit(self, problem: Problem, cfg: Any, *, generator: Generator) -> dict[str, Tensor]:
         """The tensors of a code, from ``chains_read(problem, cfg)``.
 
@@ -199,11 +198,12 @@ class Codec(ABC):
             cfg: the codec's settings.
             generator: source of every draw.
         """
+        raise NotImplementedError(f"{self.name} has neither fit nor fit_in_steps")
 
     def fit_in_steps(
         self, problem: Problem, cfg: Any, *, generator: Generator, state: State | None
     ) -> Fitting:
-        """``fit`` for a codec that takes long: it yields states, and goes on from one.
+        """In place of ``fit`` for a codec that takes long: yields states, and goes on from one.
 
         Args:
             problem, cfg, generator: see ``fit``.
@@ -215,10 +215,6 @@ class Codec(ABC):
     def settings(self, cfg: Any) -> dict[str, Any]:
         """What decoding needs beside the tensors, plain data."""
         return {}
-
-    @abstractmethod
-    def draws(self, code: Code, num: int, *, generator: Generator) -> Tensor:
-        """Independent draws (num, W) of flat parameters, float32."""
 
     @abstractmethod
     def steps(self, code: Code, state: State) -> Iterator[Step]:
@@ -267,12 +263,6 @@ class FiniteCodec(Codec):
     def theta(self, code: Code, index: int) -> Tensor:
         """One of the sets, decoded: flat parameters (W,), float32."""
 
-    def draws(self, code: Code, num: int, *, generator: Generator) -> Tensor:
-        """See ``Codec.draws``: sets are drawn by weight, so that some come again."""
-        weight_S = code.tensors["weight"]
-        index_S = torch.multinomial(weight_S, num, replacement=True, generator=generator)
-        return torch.stack([self.theta(code, index) for index in index_S.tolist()])
-
     def steps(self, code: Code, state: State) -> Iterator[Step]:
         """See ``Codec.steps``: each set once, as the sample of its weight."""
         stored = {name: value for name, value in state.items() if name.startswith(PREFIX)}
@@ -287,6 +277,10 @@ class LawCodec(Codec):
     """A codec whose draws are independent."""
 
     is_law = True
+
+    @abstractmethod
+    def draws(self, code: Code, num: int, *, generator: Generator) -> Tensor:
+        """Independent draws (num, W) of flat parameters, float32."""
 
     def steps(self, code: Code, state: State) -> Iterator[Step]:
         """See ``Codec.steps``: draws for ever."""

@@ -25,7 +25,7 @@ starts as the normal law, and what is held out, is ours.
 from collections.abc import Iterator
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Generator, Tensor
 
 from gped_nas.models.base import Params, Shapes
@@ -34,7 +34,7 @@ from gped_nas.posterior.codecs.base import register
 from gped_nas.posterior.codecs.held_out import Kept, Split
 from gped_nas.posterior.codecs.learned import LearnedConfig, LearnedLaw
 from gped_nas.posterior.codecs.nets import dense_relu, he_start, silent_start, three_layers
-from gped_nas.posterior.codecs.wgan import Game, WganConfig, fresh_players, play, whole_checks
+from gped_nas.posterior.codecs.wgan import Game, Updates, WganConfig, fresh_players, play
 
 _AVERAGING = 0.98
 """Of the generator's running average: some fifty updates."""
@@ -45,14 +45,9 @@ _DRAWS = 500
 class GanConfig(WganConfig, LearnedConfig):
     """Settings of ``gan``."""
 
-    iterations: int = Field(default=1000, ge=1, description="updates of the generator, a chain")
+    iterations: Updates = Field(default=1000, ge=1, description="updates of the generator, a chain")
     penalty: float = Field(default=0.1, gt=0, description="of the critic's slope beside 1")
     lr: float = Field(default=1e-3, gt=0, description="Adam step size of both networks")
-
-    @field_validator("iterations")
-    @classmethod
-    def _whole_checks(cls, iterations: int) -> int:
-        return whole_checks(iterations)
 
 
 def moved(params: Params, normal_MJ: Tensor) -> Tensor:

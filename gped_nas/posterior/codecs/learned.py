@@ -115,16 +115,6 @@ def padded(learned: Params, shapes: Shapes, num_bent: int) -> Tensor:
     return torch.cat(parts)
 
 
-def run_through(fitting: Fitting) -> dict[str, Tensor]:
-    """What a fit in steps returns in the end."""
-    while True:
-        try:
-            next(fitting)
-        except StopIteration as done:
-            tensors: dict[str, Tensor] = done.value
-            return tensors
-
-
 class LearnedLaw(LawCodec):
     """A law a chain that takes a training."""
 
@@ -219,16 +209,12 @@ class LearnedLaw(LawCodec):
             tensors["network"] = torch.stack(rows)
         return tensors
 
-    def fit(self, problem: Problem, cfg: Any, *, generator: Generator) -> dict[str, Tensor]:
-        """See ``Codec.fit``: all steps at once."""
-        return run_through(self.fit_in_steps(problem, cfg, generator=generator, state=None))
-
     def settings(self, cfg: Any) -> dict[str, Any]:
         """See ``Codec.settings``."""
         return {"width": cfg.width}
 
     def draws(self, code: Code, num: int, *, generator: Generator) -> Tensor:
-        """See ``Codec.draws``.
+        """See ``LawCodec.draws``.
 
         Raises:
             DivergenceError: a draw is not finite.

@@ -159,7 +159,7 @@ class LowRank(LawCodec):
         return tensors
 
     def draws(self, code: Code, num: int, *, generator: Generator) -> Tensor:
-        """See ``Codec.draws``."""
+        """See ``LawCodec.draws``."""
         mean_KW, std_KW = code.tensors["mean"], code.tensors["std"]
         factor_KJW = code.tensors["factor"]
         thetas = []

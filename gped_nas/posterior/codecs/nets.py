@@ -1,6 +1,7 @@
 """Small dense networks that learned codecs train: parameters by name, flat where they are kept."""
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -44,19 +45,19 @@ def silent_start(shapes: Shapes, *, generator: Generator) -> Tensor:
 
 def dense_relu(params: Params, x_BD: Tensor) -> Tensor:
     """Outputs (B, U) of a network with ReLU between its layers."""
-    tensors = list(params.values())
-    hidden = x_BD
-    for weight, bias in zip(tensors[:-2:2], tensors[1:-2:2], strict=True):
-        hidden = functional.linear(hidden, weight, bias).relu()
-    return functional.linear(hidden, tensors[-2], tensors[-1])
+    return _dense(params, x_BD, functional.relu)
 
 
 def dense_silu(params: Params, x_BD: Tensor) -> Tensor:
     """Outputs (B, U) of a network with SiLU between its layers, which has a slope everywhere."""
+    return _dense(params, x_BD, functional.silu)
+
+
+def _dense(params: Params, x_BD: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
     tensors = list(params.values())
     hidden = x_BD
     for weight, bias in zip(tensors[:-2:2], tensors[1:-2:2], strict=True):
-        hidden = functional.silu(functional.linear(hidden, weight, bias))
+        hidden = activation(functional.linear(hidden, weight, bias))
     return functional.linear(hidden, tensors[-2], tensors[-1])
 
 

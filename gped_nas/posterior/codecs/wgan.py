@@ -13,9 +13,10 @@ Source: Gulrajani et al. 2017, arXiv:1704.00028, algorithm 1.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Generator, Tensor
 
 from gped_nas.errors import DivergenceError
@@ -44,15 +45,14 @@ class WganConfig(MethodConfig):
     lr: float = Field(default=1e-4, gt=0, description="Adam step size of both networks")
 
 
-def whole_checks(iterations: int) -> int:
-    """The same number of updates, where a state is yielded after the last one.
+def _whole_checks(updates: int) -> int:
+    if updates % CHECK_EVERY:
+        raise ValueError(f"found {updates}, expected a multiple of {CHECK_EVERY}")
+    return updates
 
-    Raises:
-        ValueError: it is not a multiple of ``CHECK_EVERY``.
-    """
-    if iterations % CHECK_EVERY:
-        raise ValueError(f"found {iterations}, expected a multiple of {CHECK_EVERY}")
-    return iterations
+
+Updates = Annotated[int, AfterValidator(_whole_checks)]
+"""Of a generator; a state is yielded after the last one."""
 
 
 @dataclass(frozen=True, eq=False)
