@@ -253,13 +253,12 @@ def _run_chains(
     session: Session,
     provenance: dict[str, object],
 ) -> None:
-    samples = samples_read(space, dataset, session)
-    problem = _later(space, dataset, device=session.device, samples=samples)
+    run_chain = posterior_chains(space, dataset, session)
 
     chains = space.method.chains if isinstance(space.method, ChainConfig) else 1
     batch_size = int(getattr(space.method, "batch_size", len(dataset.train)))
     macs = largest_product(space.family, key.shapes, key.input_shape, batch_size)
-    run_together = _all_at_once(space, problem, session, chains)
+    run_together = _all_at_once(space, run_chain.problem, session, chains)
     processes = 1 if run_together else session.processes_for(chains, macs)
     if processes > 1:
         processes = processes_that_can_build(space, session, processes)
@@ -270,7 +269,7 @@ def _run_chains(
         write_weights(
             session.streams,
             key,
-            Chains(problem, space.method, space.seed),
+            run_chain,
             chains=chains,
             num_samples=num_samples,
             provenance={**provenance, "processes": processes},
@@ -324,8 +323,7 @@ def _keep_averages(
     places: list[Place],
     name: str,
 ) -> None:
-    samples = samples_read(space, dataset, session)
-    problem = _later(space, dataset, device=session.device, samples=samples)
+    run_chain = posterior_chains(space, dataset, session)
     running = Running(space, dataset, places).asking(
         partial(predictor, space, dataset, shapes=key.shapes, device=session.device)
     )
@@ -339,7 +337,7 @@ def _keep_averages(
             session.streams,
             key,
             name,
-            Chains(problem, space.method, space.seed),
+            run_chain,
             running,
             chains=chains,
             num_samples=space.method.count(key.shapes),
