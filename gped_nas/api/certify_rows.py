@@ -65,7 +65,8 @@ def certify_what(
     if box is None:
         texts = task_texts(epsilon, bounds=bounds, exact=exact, time_limit=time_limit)
     else:
-        is_plain = tuple(bounds) == USUAL and not exact and limit is None
+        is_exact = exact or time_limit != TIME_LIMIT
+        is_plain = tuple(bounds) == USUAL and not is_exact and limit is None
         texts = [_box_text(str(box), epsilon, is_plain=is_plain)]
     is_student = (Path(what) / SPEC_FILE).is_file()
     is_study = any((Path(each) / STUDY_FILE).is_file() for each in (what, Path(out) / what))
@@ -101,8 +102,8 @@ def _box_text(box: str, epsilon: str, *, is_plain: bool) -> str:
     """
     if epsilon or not is_plain:
         raise ConfigError(
-            "--box: found beside --epsilon, --bounds, --exact or --limit, which are of a radius "
-            "around examples, expected one of both; ask twice"
+            "--box: found beside --epsilon, --bounds, --exact, --time-limit or --limit, which are "
+            "of a radius around examples, expected one of both; ask twice"
         )
     if "," in box:
         raise ConfigError(f"--box: found '{box}', expected a path without commas; rename the file")

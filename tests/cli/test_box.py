@@ -100,6 +100,7 @@ def test_a_table_says_what_is_asked_and_kept_rows_are_read_again(own: Home) -> N
         ("inputs: [0, 1]", ("--epsilon", 0.1), "--box: found beside --epsilon"),
         ("inputs: [0, 1]", ("--each",), "--each: found with --box, which has no examples"),
         ("inputs: [0, 1]", ("--exact",), "--box: found beside --epsilon, --bounds, --exact"),
+        ("inputs: [0, 1]", ("--time-limit", 5), "--time-limit or --limit, which are of a radius"),
     ],
 )
 def test_boxes_that_say_nothing_are_refused(
