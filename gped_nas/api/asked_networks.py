@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from gped_nas.api.certifying import networks_of_teacher
+from gped_nas.api.certifying import network_of_draw, stored_params
 from gped_nas.api.teacher import Teacher
 from gped_nas.distill.student import Student
 from gped_nas.evaluate.certify.asked import AskedNetwork, Noise, noise_of_student
@@ -35,8 +35,8 @@ def asked_samples(teacher: Teacher) -> Iterator[tuple[float, AskedNetwork]]:
         Interrupted: the session said stop.
     """
     unit = teacher.dataset.label_normalization
-    for index, (weight, network) in enumerate(networks_of_teacher(teacher)):
-        params = teacher.stream.params(index)
+    for weight, params in stored_params(teacher):
+        network = network_of_draw(teacher, params)
         noise = None if unit is None else _noise(teacher, params, unit.std)
         yield weight, AskedNetwork(network, teacher.forward(params), unit, noise)
 

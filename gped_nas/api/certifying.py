@@ -20,29 +20,40 @@ if TYPE_CHECKING:
     from gped_nas.api.teacher import Teacher
 
 
-def networks_of_teacher(teacher: "Teacher") -> Iterator[tuple[float, CertifiableNetwork]]:
-    """Weight and network of each posterior sample; one of them is in memory at a time.
-
-    The weights sum to 1. What a calibration does to predictions is done to the networks' outputs.
+def check_certifiable(teacher: "Teacher") -> None:
+    """Refuse a teacher whose samples cannot be certified one by one.
 
     Raises:
-        ConfigError: the samples are not stored or have no networks, or their family has no bounds.
-        Interrupted: the session said stop.
+        ConfigError: they are not stored, or have no networks.
     """
     check_stored(teacher.space, "a certificate")
     check_networks(teacher.space, "which can be certified")
+
+
+def stored_params(teacher: "Teacher") -> Iterator[tuple[float, Params]]:
+    """Weight and parameters of each posterior sample; one of them is in memory at a time.
+
+    The weights sum to 1.
+
+    Raises:
+        ConfigError: as ``check_certifiable``.
+        Interrupted: the session said stop.
+    """
+    check_certifiable(teacher)
     for index, weight in enumerate(teacher.stream.weight_S.tolist()):
         teacher.session.raise_if_stopped()
-        yield weight, network_of_sample(teacher, index)
+        yield weight, teacher.stream.params(index)
 
 
 def network_of_sample(teacher: "Teacher", index: int) -> CertifiableNetwork:
-    """The network of one posterior sample. Raises as ``networks_of_teacher``."""
+    """The network of one posterior sample. Raises as ``network_of_draw``."""
     return network_of_draw(teacher, teacher.stream.params(index))
 
 
 def network_of_draw(teacher: "Teacher", named: Params) -> CertifiableNetwork:
     """The network of parameters that are like a posterior sample's, or one's.
+
+    What a calibration does to predictions is done to the network's outputs.
 
     Raises:
         ConfigError: their family has no bounds.

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from gped_nas.api.asking import check_networks, check_stored
-from gped_nas.api.certifying import network_of_draw
+from gped_nas.api.certifying import check_certifiable, network_of_draw, stored_params
 from gped_nas.api.fresh_draws import fresh_params
 from gped_nas.api.measuring import ensemble, network
 from gped_nas.api.sampling import posterior_chains
@@ -75,8 +74,7 @@ def judge_stream(
         ConfigError: the samples are not stored, or their family has no bounds.
         Interrupted: the session said stop.
     """
-    _check(teacher)
-    samples = _samples(teacher, _stored(teacher))
+    samples = _samples(teacher, stored_params(teacher))
     return _judged(samples, boxed, generator, bounds, attack)
 
 
@@ -139,7 +137,7 @@ def judge_law(
             message says why.
         Interrupted: the session said stop.
     """
-    _check(teacher)
+    check_certifiable(teacher)
     drawn = ((1 / num_draws, params) for params in fresh_params(teacher, num_draws, seed=seed))
     verdicts = _judged(_samples(teacher, drawn), boxed, generator, bounds, attack)
     return law_shares(
@@ -162,7 +160,7 @@ def judge_last_layer(teacher: Teacher, boxed: Boxed, *, bounds: Bounds = "crown"
     Raises:
         ConfigError: the samples are of another law, which boxes of weights say nothing of.
     """
-    _check(teacher)
+    check_certifiable(teacher)
     space = teacher.space
     if not isinstance(space.method, LaplaceConfig):
         num = num_params(teacher.stream.key.shapes)
@@ -189,17 +187,6 @@ def judge_last_layer(teacher: Teacher, boxed: Boxed, *, bounds: Bounds = "crown"
     together = torch.logsumexp(torch.stack(masses) * math.log(10) + log_share_K1, 0)
     log10_N: Floats = (together / math.log(10)).clamp(max=0.0).numpy()
     return log10_N
-
-
-def _check(teacher: Teacher) -> None:
-    check_stored(teacher.space, "a certificate")
-    check_networks(teacher.space, "which can be certified")
-
-
-def _stored(teacher: Teacher) -> Iterator[tuple[float, Params]]:
-    for index, weight in enumerate(teacher.stream.weight_S.tolist()):
-        teacher.session.raise_if_stopped()
-        yield weight, teacher.stream.params(index)
 
 
 def _samples(teacher: Teacher, drawn: Iterable[tuple[float, Params]]) -> Iterator[Sample]:

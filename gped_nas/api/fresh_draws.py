@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from gped_nas import rng
+from gped_nas.api.asking import check_stored
 from gped_nas.api.sampling import posterior_chains
 from gped_nas.api.teacher import Teacher
-from gped_nas.errors import ConfigError
 from gped_nas.models.base import Params
 from gped_nas.posterior import draws
 from gped_nas.posterior.base import ChainConfig, unflatten
@@ -28,12 +28,7 @@ def fresh_params(teacher: Teacher, num: int, *, seed: int = 0) -> Iterator[Param
     """
     space, stream = teacher.space, teacher.stream
     draws.check_law(space.method, f"{space.source}: teacher.method.name")
-    if not stream.is_stored:
-        raise ConfigError(
-            f"{space.source}: recipe.stream: found none, which keeps averages alone, expected "
-            "stored where more samples are drawn; set it to stored"
-        )
-
+    check_stored(space, "fresh draws")
     num_fits = space.method.chains if isinstance(space.method, ChainConfig) else 1
     sampled = draws.fresh_draws(
         posterior_chains(space, teacher.dataset, teacher.session),

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from gped_nas.api import load_dataset
-from gped_nas.api.certifying import networks_of_teacher
+from gped_nas.api.certifying import network_of_draw, stored_params
 from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher, build_teacher
 from gped_nas.models.elementary import run_layers
@@ -18,15 +18,17 @@ from tests.cli.harness import Home
 def check_samples(teacher: Teacher) -> None:
     """Weights sum to 1, and each network answers as the sample does at raw inputs."""
     raw = teacher.dataset.raw("validation")[:20]
-    total = 0.0
-    for index, (weight, network) in enumerate(networks_of_teacher(teacher)):
+    total, num_samples = 0.0, 0
+    for weight, params in stored_params(teacher):
+        network = network_of_draw(teacher, params)
         outputs = run_layers(network.layers, raw.double())[:, network.rows]
-        expected = teacher.forward(teacher.stream.params(index))(raw)
+        expected = teacher.forward(params)(raw)
         is_real = teacher.dataset.label_normalization is not None
         said = outputs if is_real else outputs.log_softmax(-1)
         torch.testing.assert_close(said.float(), expected[:, : said.shape[1]], rtol=0, atol=1e-4)
         total += weight
-    assert index + 1 == teacher.stream.num_samples
+        num_samples += 1
+    assert num_samples == teacher.stream.num_samples
     assert total == pytest.approx(1)
 
 

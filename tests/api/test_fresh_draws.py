@@ -117,7 +117,7 @@ def test_what_is_no_law_is_refused(sampled: Home, method: dict[str, Any], why: s
 def test_a_teacher_without_samples_has_no_law_at_hand(sampled: Home) -> None:
     recipe = {"recipe.mode": "online", "recipe.stream": "none"}
     space = load_space(sampled.space, {"teacher.method": LAWS["mc_dropout"], **recipe})
-    with pytest.raises(ConfigError, match="recipe.stream: found none.*; set it to stored"):
+    with pytest.raises(ConfigError, match="found none.* expected stored for fresh draws; add"):
         next(fresh_params(sample_teacher(space, Session()), 1))
 
 

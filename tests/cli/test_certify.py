@@ -12,7 +12,7 @@ from torch import Tensor
 import gped_nas as gn
 from gped_nas.api import evaluating
 from gped_nas.api.certify_names import CertifyName, parse_names
-from gped_nas.api.certifying import networks_of_teacher
+from gped_nas.api.certifying import network_of_draw, stored_params
 from gped_nas.api.tasks import certify, certify_teacher
 from gped_nas.errors import ConfigError
 from gped_nas.evaluate.certify.box import linf_box
@@ -179,7 +179,8 @@ def test_of_a_teacher_the_average_and_the_samples_are_certified(own: Home) -> No
     label_N = torch.as_tensor(teacher.dataset.labels("test")[places])
     box = linf_box(raw, teacher.dataset.scale, 0.02)
     expected_N = torch.zeros(20, dtype=torch.float64)
-    for weight, network in networks_of_teacher(teacher):
+    for weight, params in stored_params(teacher):
+        network = network_of_draw(teacher, params)
         margin_NC = margins(network, box.low, box.high, label_N)
         others_NC = margin_NC.scatter(1, label_N[:, None], torch.inf)
         expected_N += weight * (others_NC.amin(1) > 0)
