@@ -14,7 +14,7 @@ from gped_nas.models.base import FAMILIES, Genotype, initialize
 from tests.distill.populations import CPU, make_data, relative_difference
 from tests.distill.reference import distill_one
 
-RECIPE = Recipe(steps=12, batch_size=12, warmup=3, lr=0.02, certify=0.05)
+RECIPE = Recipe(steps=8, batch_size=8, warmup=3, lr=0.02, certify=0.05)
 POPULATION = [
     Genotype("mlp", depth=1, width=6),
     Genotype("mlp", depth=2, width=[4, 6], group_penalty=0.05),
