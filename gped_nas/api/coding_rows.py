@@ -41,7 +41,7 @@ def means_over_seeds(table: Sequence[Row]) -> list[Row]:
     """The mean over seeds of each measure of each code, a row each.
 
     The interval is Student's t over seeds, of which each has chains of its own; of one seed it is
-    that of the row.
+    that of the row. Where a seed has no value there is no mean, and ``why`` says of which.
     """
     by_place: dict[tuple[str, str], list[Row]] = {}
     for row in table:
@@ -56,10 +56,14 @@ def _mean(group: Sequence[Row]) -> Row:
         "seconds": round(float(np.mean([row["seconds"] for row in group])), 2),
         "seeds": len(group),
     }
-    values = [row["value"] for row in group]
-    if len(group) == 1 or None in values:
+    if len(group) == 1:
         return {**first, **sizes}
+    missing = next((row for row in group if row["value"] is None), None)
+    if missing is not None:
+        why = f"seed {missing['seed']} has none: {missing['why']}"
+        return {**first, **sizes, "value": None, "low": None, "high": None, "why": why}
 
+    values = [row["value"] for row in group]
     value = float(np.mean(values))
     half = t_quantile(len(values) - 1) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     mean = {**first, **sizes, "value": value, "low": value - half, "high": value + half}
@@ -71,11 +75,13 @@ def front_of(means: Sequence[Row], metric: str) -> list[str]:
     """The codes that no other one beats in bytes and in a measure, from the smallest one.
 
     A ratio is the better the nearer it is to 1; every other measure that is asked here should be
-    small. The samples as they are stand there, too.
+    small. The samples as they are stand there, too; a student does not, since it was distilled from
+    the held-out chain as well.
     """
     points = []
     for row in means:
-        if row["metric"] == metric and row["value"] is not None:
+        is_rival = row["metric"] == metric and row["codec"] != STUDENT
+        if is_rival and row["value"] is not None:
             points.append((row["bytes"], loss_of(metric, row["value"]), row["predictor"]))
 
     names, least = [], math.inf
