@@ -1,5 +1,6 @@
 """Take a teacher's posterior home in few bytes: one file, and a loader that needs torch alone."""
 
+import math
 import runpy
 import tempfile
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from gped_nas.api.asking import check_networks, check_stored
 from gped_nas.api.coding_choices import Choice, parse_choice, settings_of
 from gped_nas.api.coding_places import study_or_space
 from gped_nas.api.finding import session_with_stream
-from gped_nas.api.sampling import as_networks_see, sample
+from gped_nas.api.sampling import as_networks_see, sample, stream_key
 from gped_nas.api.session import Session, new_session
 from gped_nas.api.teacher import load_dataset
 from gped_nas.data.base import Dataset
@@ -29,7 +30,7 @@ from gped_nas.export.posterior import (
     trace_network,
 )
 from gped_nas.models.base import Params
-from gped_nas.posterior.base import ChainConfig, unflatten
+from gped_nas.posterior.base import ChainConfig, MethodConfig, unflatten
 from gped_nas.posterior.codecs.base import Code, CodecConfig, code_of_state, codec_of
 from gped_nas.search.space import SearchSpace
 from gped_nas.stream.chunks import state_of
@@ -108,25 +109,24 @@ def export_posterior(
         description = study.ledger.document.description
         session = session_with_stream(space, dataset, session, description, study.path)
 
-    name = space.name if study is None else study.name
-    code = _code(coded_space(space, choice), dataset, session)
+    # what cannot be taken home is refused before anything is sampled
+    method = codec_method(space, choice)
     predict = _predict(space, dataset)
-    graph = trace_network(predict, code.shapes, dataset.raw_shape)
+    graph = trace_network(predict, stream_key(space, dataset).shapes, dataset.raw_shape)
+
+    code = _code(replace(space, method=method), dataset, session)
     data = posterior_bytes(code, graph, _about(space, dataset))
     difference = _check(text, data, code, predict, dataset)
 
+    name = space.name if study is None else study.name
     target = Path(folder or f"{name}-{choice.title.replace(' ', '-')}")
     files = {POSTERIOR_FILE: data, LOADER_FILE: text.encode()}
     place(files, target, first=POSTERIOR_FILE, ours=list(files))
-    num_samples = space.method.count(code.shapes)
-    num_weights = sum(torch.Size(shape).numel() for shape in code.shapes.values())
-    return PosteriorExport(
-        target, str(choice), len(data), 4 * num_weights * num_samples, difference
-    )
+    return PosteriorExport(target, str(choice), len(data), _bytes_sampled(method, code), difference)
 
 
-def coded_space(space: SearchSpace, choice: Choice) -> SearchSpace:
-    """The space whose method is the codec, of the space's own method.
+def codec_method(space: SearchSpace, choice: Choice) -> CodecConfig:
+    """The codec as a method that reads the samples of the space's own one.
 
     A space of this very codec is taken as it is.
 
@@ -134,11 +134,19 @@ def coded_space(space: SearchSpace, choice: Choice) -> SearchSpace:
         ConfigError: the settings do not go with the samples.
     """
     if isinstance(space.method, CodecConfig) and choice == Choice(space.method.name):
-        return space
+        return space.method
     method = settings_of(choice, space.method, OPTION)
     if isinstance(method, ChainConfig):  # the code is wanted, and no draws
         method = method.model_copy(update={"num_samples": 1})
-    return replace(space, method=method)
+    return method
+
+
+def _bytes_sampled(method: MethodConfig, code: Code) -> int:
+    """Bytes of the networks that were sampled, before any codec read them."""
+    while isinstance(method, CodecConfig):
+        method = method.of
+    num_weights = sum(math.prod(shape) for shape in code.shapes.values())
+    return 4 * num_weights * method.count(code.shapes)
 
 
 def _code(space: SearchSpace, dataset: Dataset, session: Session) -> Code:

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim
+from torch.export import Dim, ExportedProgram
 from torch.fx import Node
 
 from gped_nas.errors import ConfigError
@@ -76,23 +76,14 @@ def trace_network(
         input_shape: of raw inputs.
 
     Raises:
-        ConfigError: it takes a step that the loader does not know.
+        ConfigError: it takes a step that the loader does not know, or torch cannot trace it.
     """
-    arguments = [torch.zeros(shape) for shape in shapes.values()]
-    arguments.append(torch.zeros((2, *input_shape)))
-    batch = [None] * len(shapes) + [{0: Dim("batch")}]
-    with torch.no_grad():
-        program = torch.export.export(
-            _Network(predict, list(shapes)),
-            tuple(arguments),
-            dynamic_shapes={"arguments": tuple(batch)},
-            strict=False,
-        ).run_decompositions({})  # so that no step changes what another one gave
+    program = _program(predict, shapes, input_shape)
+    signature = program.graph_signature
 
     tensors: dict[str, Tensor] = {}
     names = [f"param/{name}" for name in shapes] + ["inputs"]
-    by_node: dict[str, str] = dict(zip(program.graph_signature.user_inputs, names, strict=True))
-    signature = program.graph_signature
+    by_node: dict[str, str] = dict(zip(signature.user_inputs, names, strict=True))
     for node, target in signature.inputs_to_lifted_tensor_constants.items():
         by_node[node] = f"{_CONSTANT}{len(tensors)}"
         tensors[by_node[node]] = program.constants[target].contiguous()
@@ -107,6 +98,35 @@ def trace_network(
         else:
             steps.append(_step(node, by_node))
     return Graph(steps, tensors)
+
+
+def _program(
+    predict: Callable[[Params, Tensor], Tensor], shapes: Shapes, input_shape: tuple[int, ...]
+) -> ExportedProgram:
+    """A network as torch traces it, for batches of any size.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    arguments = [torch.zeros(shape) for shape in shapes.values()]
+    arguments.append(torch.zeros((2, *input_shape)))
+    batch = [None] * len(shapes) + [{0: Dim("batch")}]
+    try:
+        with torch.no_grad():
+            program: ExportedProgram = torch.export.export(
+                _Network(predict, list(shapes)),
+                tuple(arguments),
+                dynamic_shapes={"arguments": tuple(batch)},
+                strict=False,
+            )
+            # so that no step changes what another one gave
+            plain: ExportedProgram = program.run_decompositions({})
+            return plain
+    except Exception as error:  # torch raises whatever a user's module raises
+        reason = str(error).strip().split("\n")[0][:200]
+        raise ConfigError(
+            f"--posterior: this network cannot be written as steps: {reason}; keep the stream"
+        ) from None
 
 
 def _is_idle(node: Node) -> bool:

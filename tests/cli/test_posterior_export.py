@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,12 @@ def away(folder: Path, x: np.ndarray, root: Path) -> dict[str, np.ndarray]:
     )
     assert result.returncode == 0, result.stderr
     return dict(np.load(root / "answers.npz"))
+
+
+def loaded(folder: Path) -> Any:
+    """The posterior that the loader reads, here in this process."""
+    loader = runpy.run_path(str(folder / "load_posterior.py"))
+    return loader["Posterior"](str(folder / "posterior.safetensors"))
 
 
 def test_a_law_is_drawn_away_from_the_package_as_at_home(home: Home) -> None:
@@ -84,23 +91,24 @@ def test_a_law_is_drawn_away_from_the_package_as_at_home(home: Home) -> None:
     assert answers["average"].shape == (7, 10)
 
 
-def test_stored_networks_of_a_study_are_read_away_from_the_package(own: Home) -> None:
+def test_stored_networks_of_a_study_are_those_of_its_teacher(own: Home) -> None:
     folder = own.root / "taken"
     accepted("export", own.study, "--posterior", "quantized:bits=8", "--into", folder)
 
     teacher = gn.load_teacher(own.space)
     dataset = gn.load_dataset(gn.load_space(own.space))
     raw = dataset.raw("validation")
-    answers = away(folder, raw.numpy(), own.root)
-    assert len(answers["theta"]) == teacher.stream.num_samples
+    posterior = loaded(folder)
+    theta, _ = posterior.networks()
+    assert len(theta) == teacher.stream.num_samples
     for index in range(teacher.stream.num_samples):
         stored = teacher.stream.params(index)
-        flat = torch.cat([value.flatten() for value in stored.values()]).numpy()
-        assert np.abs(answers["theta"][index] - flat).max() < np.abs(flat).max() / 127
+        flat = torch.cat([value.flatten() for value in stored.values()])
+        assert (theta[index] - flat).abs().max() < flat.abs().max() / 127
 
     # a code of 8 bits is nearly the teacher
     expected = teacher.averaged("validation").expectations["predictive"]
-    assert np.abs(answers["average"] - expected).max() < 0.02
+    assert np.abs(posterior.average(raw).numpy() - expected).max() < 0.02
 
 
 def test_few_networks_in_few_bits_are_taken_home(home: Home) -> None:
@@ -108,12 +116,19 @@ def test_few_networks_in_few_bits_are_taken_home(home: Home) -> None:
     export = gn.export_posterior(home.space, codec, overrides={"teacher.method.num_samples": 8})
 
     assert export.folder.name == "tiny-quantized-of-subset"
-    loader = runpy.run_path(str(export.folder / "load_posterior.py"))
-    posterior = loader["Posterior"](str(export.folder / "posterior.safetensors"))
-    theta, weight = posterior.networks()
+    theta, weight = loaded(export.folder).networks()
     assert theta.shape == (3, 610)
     assert float(weight.sum()) == pytest.approx(1)
     assert export.networks_bytes == 8 * 610 * 4
+
+
+def test_a_space_of_a_codec_is_taken_home_as_it_is(home: Home) -> None:
+    of = {"name": "sgld", "chains": 2, "num_samples": 8, "burn_in": 20, "thinning": 10}
+    method = {"name": "low_rank", "rank": 2, "num_samples": 5, "of": of}
+    export = gn.export_posterior(home.space, "low_rank", overrides={"teacher.method": method})
+
+    assert export.codec == "low_rank"
+    assert export.networks_bytes == 8 * 610 * 4  # of what was coded, and not of five draws
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,8 @@ def test_a_step_that_the_loader_does_not_know_is_refused(tmp_path: Any) -> None:
 
     with pytest.raises(ConfigError, match=r"the step aten\.cumsum"):
         trace_network(predict, shapes, (1,))
+    with pytest.raises(ConfigError, match="cannot be written as steps"):
+        trace_network(lambda params, raw: raw if raw.sum() > 0 else -raw, shapes, (1,))
     with pytest.raises(ConfigError, match="no loader"):
         loader_text("nothing")
 
