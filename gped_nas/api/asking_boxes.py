@@ -10,7 +10,7 @@ from gped_nas.api.subjects import check_of_dataset
 from gped_nas.data.base import Dataset
 from gped_nas.distill.student import Student
 from gped_nas.errors import ConfigError
-from gped_nas.evaluate.certify.box_answers import BoxAnswer, answer_box
+from gped_nas.evaluate.certify.box_answers import BoxAnswer, answer_box, check_middle
 from gped_nas.evaluate.certify.box_file import read_box
 from gped_nas.evaluate.certify.region import stays
 
@@ -47,11 +47,7 @@ def certify_box(
     question = read_box(box, dataset)
     region = question.region
     if region is None and dataset.task == "classification":
-        if len(question.boxes) > 1:
-            raise ConfigError(
-                f"{_WHERE}: found no safe answers, and several choices of categories, which have "
-                "no middle, expected safe; say which answers are"
-            )
+        check_middle(question, _WHERE)
         answer = student.predict(question.boxes.middle)["predictive"][0]
         region = stays(int(answer.argmax()), dataset.class_names)
     return answer_box(

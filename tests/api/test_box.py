@@ -319,3 +319,31 @@ def test_a_student_is_asked_in_python(cubic: Path, tmp_path: Path) -> None:
     other = gn.load_dataset(gn.load_space("diabetes_mlp"))
     with pytest.raises(DataError, match="found a student of another dataset"):
         gn.certify_box(student, {}, other)
+
+
+def test_a_class_has_no_middle_to_stay_in_where_there_are_several_boxes(tmp_path: Path) -> None:
+    rows = [f"{number / 8},{('red', 'blue')[number % 2]},{number % 3 > 0}" for number in range(60)]
+    space = make_space(tmp_path / "colors", "x,color,label\n" + "\n".join(rows), {})
+    dataset = gn.load_dataset(gn.load_space(space))
+    genotype = Genotype("mlp", depth=1, width=6)
+    spec = StudentSpec(
+        family="mlp",
+        input_shape=(3,),
+        class_names=dataset.class_names,
+        targets=(TARGETS["predictive"],),
+        normalization=dataset.normalization,
+        storage_dtype="float32",
+        genotype=genotype.to_json(),
+    )
+    generator = torch.Generator().manual_seed(0)
+    shapes = genotype.shapes(spec.network_shape, spec.layout.num_outputs)
+    params = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    student = Student(spec, params)
+
+    answer = gn.certify_box(student, {"inputs": {"x": [3, 3.1], "color": "red"}}, dataset)
+    assert answer.judged is not None and answer.judged.verdict == "certified"
+    with pytest.raises(ConfigError, match="certify_box: found no safe answers, and several"):
+        gn.certify_box(student, {"inputs": {"x": 3}}, dataset)
+    box = write_box(tmp_path, inputs={"x": 3})
+    with pytest.raises(ConfigError, match="tasks: .*box.yaml: found no safe answers"):
+        ask(space, box)

@@ -29,6 +29,7 @@ from gped_nas.evaluate.certify.asked_average import AskedAverage
 from gped_nas.evaluate.certify.box_answers import (
     BoxAnswer,
     answer_box,
+    check_middle,
     safe_probability,
     share_of,
     widest,
@@ -60,12 +61,8 @@ def _settings(bench: Bench, file: str) -> Any:
 
 def _check(bench: Bench, file: str) -> None:
     question = read_box(file, bench.dataset)
-    is_open = question.region is None and bench.dataset.task == "classification"
-    if is_open and len(question.boxes) > 1:
-        raise ConfigError(
-            f"{OPTION}: {file}: found no safe answers, and several choices of categories, which "
-            "have no middle, expected safe; write 'safe: class is NAME', for example"
-        )
+    if bench.dataset.task == "classification":
+        check_middle(question, f"{OPTION}: {file}")
 
 
 @add_task(

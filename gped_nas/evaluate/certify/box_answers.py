@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
+from gped_nas.errors import ConfigError
 from gped_nas.evaluate.certify.asked import (
     Asked,
     bounds_of,
@@ -46,6 +47,19 @@ class BoxAnswer:
 
     judged: Judged | None
     intervals: Mapping[Quantity, Enclosure]
+
+
+def check_middle(question: BoxQuestion, where: str) -> None:
+    """Refuse a classifier's question that says no safe answer, and has no one middle that does.
+
+    Raises:
+        ConfigError: it is one of several choices of categories.
+    """
+    if question.region is None and len(question.boxes) > 1:
+        raise ConfigError(
+            f"{where}: found no safe answers, and several choices of categories, which have no "
+            "middle, expected safe; write 'safe: class is NAME', for example"
+        )
 
 
 def answer_box(
