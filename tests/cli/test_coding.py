@@ -181,6 +181,7 @@ def test_what_cannot_be_coded_is_refused(
     home: Home, arguments: tuple[str, ...], says: tuple[str, ...]
 ) -> None:
     refused(2, "codec", home.space, "--out", home.out, *arguments, says=says)
+    assert not (home.cache / "streams").exists()  # before a teacher is sampled
 
 
 def test_settings_of_a_study_are_its_own(own: Home) -> None:

@@ -120,13 +120,12 @@ def _distances(
     distance = law_distance(code, held_out, bandwidth)
     draws = code if code.is_drawn else drawn_from(code, len(held_out), generator=generator)
     tests = two_sample_tests(draws, held_out, bandwidth, generator=generator)
-    values = {
-        "energy": distance.energy,
-        "energy_p": tests.energy.p_value,
-        "mmd": distance.mmd,
-        "mmd_p": tests.mmd.p_value,
+    return {
+        "energy": _of_networks(distance.energy, code),
+        "energy_p": _of_networks(tests.energy.p_value, draws),
+        "mmd": _of_networks(distance.mmd, code),
+        "mmd_p": _of_networks(tests.mmd.p_value, draws),
     }
-    return {name: _of_networks(value, draws) for name, value in values.items()}
 
 
 def _beside_read(

@@ -29,7 +29,7 @@ from gped_nas.evaluate.codecs.networks import Networks, distances
 
 NUM_PERMUTATIONS = 999
 _SLACK = 1e-9
-"""Share of the seen number by which rounding may put an equal one below it."""
+"""Share of the largest likeness by which rounding may put a number below an equal one."""
 _BLOCK = 2**22
 
 

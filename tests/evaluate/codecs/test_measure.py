@@ -109,6 +109,8 @@ def test_what_was_read_is_at_no_distance_from_itself_and_its_atoms_near_it():
     kl = (theirs * (theirs / mine).log()).sum(-1).mean()
     assert of_half["average_kl_to_read"].value == pytest.approx(float(kl))
     # as laws of atoms, each compared with itself, too
+    # the test takes draws of the atoms, as many as the held-out chain has networks
+    assert (of_half["energy"].n, of_half["energy_p"].n) == (10, 15)
     sets = [(list(each.probe.log_prob_SMC), each.probe.weight_S.tolist()) for each in (half, seen)]
     number = oracles.number(oracles.minus_distance, *sets[0], *sets[1], (False, False))
     assert of_half["energy_to_read"].value == pytest.approx(number)
