@@ -8,11 +8,15 @@ import pytest
 import safetensors.torch
 import torch
 
+from gped_nas import rng
 from gped_nas.api import load_dataset, load_space, run
+from gped_nas.api.fresh_draws import fresh_params
 from gped_nas.api.sampling import existing_stream, sample
 from gped_nas.api.session import Session
+from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Dataset
 from gped_nas.errors import ConfigError, Interrupted
+from gped_nas.posterior.base import flatten
 from gped_nas.posterior.codecs.base import CodecConfig, code_of_state, codec_of, codecs
 from gped_nas.stream.chunks import state_of
 from gped_nas.stream.reader import Stream
@@ -73,6 +77,12 @@ def test_a_stream_holds_the_code_that_its_samples_are_drawn_from(
         more = stream_of(home, method_of(name, num_samples=6), dataset)
         (expected_W,) = codec.draws(code, 1, generator=generator)
         assert torch.equal(more.theta(5), expected_W)
+
+        space = load_space(home.space, {"teacher.method": method_of(name)})
+        (fresh,) = fresh_params(Teacher(space, dataset, stream, Session()), 1)
+        seeded = rng.generator(rng.seed(space.seed, "law", 0), "fresh draws", 0)
+        (expected_W,) = codec.draws(code, 1, generator=seeded)
+        assert torch.equal(flatten(fresh), expected_W)
     else:
         for index in range(stream.num_samples):
             assert torch.equal(codec.theta(code, index), stream.theta(index))

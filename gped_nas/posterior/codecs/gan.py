@@ -11,7 +11,8 @@ distance there,
 
     2 E|x - y| - E|y - y'|   for a sample x that was held out and draws y, y',
 
-was smallest. Where it is not smaller than that of the normal law, no network is stored.
+was smallest. Where it is not smaller than that of the normal law by more than its standard error,
+no network is stored.
 
 Choose it to compare with ``flow``, which costs less and is steadier. It costs some seconds of
 training for 500 iterations, and 4 W (J + 2) bytes a chain and some 45,000 for the network. Its
