@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 
 import gped_nas as gn
+from gped_nas.api.asked_networks import asked_student
 from gped_nas.data.normalization import Normalization
 from gped_nas.data.scale import ValueRange
 from gped_nas.distill.student import Student, StudentSpec
 from gped_nas.errors import ConfigError, DataError
+from gped_nas.evaluate.certify.asked import bounds_of
+from gped_nas.evaluate.certify.region import parse_region
 from gped_nas.targets.base import TARGETS
 
 UNIT = ValueRange(0.0, 1.0)
@@ -51,6 +54,25 @@ def test_a_lead_is_known_by_hand() -> None:
 
     without = gn.certify(student(), x, [1, 0, 0], eps=0.15, attack="none", exact=True)
     assert without.verdict_N.tolist() == far.verdict_N.tolist()
+
+
+@pytest.mark.parametrize("lead", [1e-9, 1e-8, 3e-8, 1e-7, 1e-6, 1e-5])
+def test_a_lead_that_a_softmax_loses_is_none(lead: float) -> None:
+    """Two logits that differ by less than float32 tells apart have one probability: no answer."""
+    spec = student().spec
+    params = {"layers.0.weight": torch.zeros(2, 2), "layers.0.bias": torch.tensor([0.0, lead])}
+    narrow = Student(spec, params).eval()
+    x = inputs((0.6, 0.4))
+    is_served = bool(narrow.predict(x)["predictive"].argmax(1) == 1)
+
+    by_bounds = gn.certify(narrow, x, [1], eps=0.05).share("certified") == 1
+    by_programme = gn.certify(narrow, x, [1], eps=0.05, exact=True).share("certified") == 1
+    stays = parse_region(["class is above"], spec.class_names, "here")
+    raw = x.double()
+    in_a_box = bool(bounds_of(asked_student(narrow), stays)(raw - 0.1, raw + 0.1) > 0)
+
+    assert is_served or not (by_bounds or by_programme or in_a_box)
+    assert by_bounds == by_programme == in_a_box == (lead > 2e-6)
 
 
 def test_pixels_stay_within_the_range() -> None:

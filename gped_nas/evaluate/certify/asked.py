@@ -20,6 +20,7 @@ from gped_nas.evaluate.certify.region import (
     quantity_of,
     values_of_answers,
 )
+from gped_nas.evaluate.certify.rounding import FLOAT32
 from gped_nas.evaluate.certify.splitting import Bounds, Values
 from gped_nas.evaluate.conditions import Forward
 
@@ -131,9 +132,10 @@ class AskedNetwork:
         return self.forward(x).cpu().double()
 
     def leads(self, region: Region, low: Tensor, high: Tensor) -> Tensor:
-        """See ``Asked.leads``: differences of logits."""
+        """See ``Asked.leads``: differences of logits, which are above 0 after a softmax, too."""
         forms = self._leads(region)
-        return lower_bound(self.network.layers, low, high, forms, bounds=self.procedure)
+        lower = lower_bound(self.network.layers, low, high, forms, bounds=self.procedure)
+        return lower - FLOAT32.least_lead(self.network.num_classes)
 
     def quantities(self, low: Tensor, high: Tensor) -> Ends:
         """See ``Asked.quantities``."""

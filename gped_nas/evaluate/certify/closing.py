@@ -12,6 +12,7 @@ from gped_nas.evaluate.certify.breaking import inward, is_wrong
 from gped_nas.evaluate.certify.exact import Clock, ExactSettings, minimum, run_time_error
 from gped_nas.evaluate.certify.networks import CertifiableNetwork
 from gped_nas.evaluate.certify.programme import build, count_unstable, read_bounds
+from gped_nas.evaluate.certify.rounding import FLOAT32
 from gped_nas.evaluate.conditions import Predictor
 
 _SIGN_GAP = 0.5
@@ -81,6 +82,7 @@ def close_bracket(
                 return Closed(broken_by=at)
 
         lower = smallest.low - run_time_error(nodes, form_U)
+        lower -= FLOAT32.least_lead(network.num_classes)
         if lower <= 0:
             return Closed(is_timed_out=smallest.is_timed_out)
         lead = min(lead, lower)

@@ -118,6 +118,8 @@ def margins(
 ) -> Tensor:
     """Lower bounds (N, C) of how far the label's logit is above each class's; 0 at the label.
 
+    Above 0 the label leads after a softmax, too.
+
     Args:
         network: of a classifier.
         low, high: boxes (N, *input_shape) in the data's own unit.
@@ -132,4 +134,5 @@ def margins(
     forms[:, :, network.rows] = differences
 
     lower = lower_bound(network.layers, low, high, forms, bounds=bounds, run_time=run_time)
-    return lower.scatter(1, label_N[:, None], 0.0)
+    lead = lower - run_time.least_lead(num)
+    return lead.scatter(1, label_N[:, None], 0.0)

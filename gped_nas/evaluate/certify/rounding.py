@@ -6,6 +6,8 @@ within ``gamma(n, u)`` times the sum of the magnitudes of its exact value, with 
 Source: Higham 2002, Accuracy and Stability of Numerical Algorithms, section 3.1, equation 3.4.
 """
 
+import math
+
 UNIT = 2.0**-53
 """Unit roundoff of float64, in which bounds are computed."""
 TINY = 1e-290
@@ -36,6 +38,14 @@ class RunTime:
     def least(self, num_terms: int) -> float:
         """The error that so many terms may have by underflow alone."""
         return 2 * num_terms * self.tiny
+
+    def least_lead(self, num_classes: int) -> float:
+        """How far a logit must lead, so that its class leads after a softmax, too.
+
+        A softmax subtracts the largest logit, and then the logarithm of a sum, which is ``log C``
+        at most: a lead below the rounding of that is lost. An exponential rounds twice more.
+        """
+        return 4 * self.unit * (math.log(num_classes) + 4)
 
 
 FLOAT32 = RunTime(2.0**-24, 2.0**-126, 3.4e38)
