@@ -32,7 +32,7 @@ from gped_nas.evaluate.certify.box import Box
 from gped_nas.evaluate.certify.masses import log10_of_union
 from gped_nas.evaluate.certify.networks import CertifiableNetwork, margins
 from gped_nas.evaluate.certify.rounding import UNIT, gamma
-from gped_nas.models.elementary import Dense, Elementary
+from gped_nas.models.elementary import Dense, Elementary, Scaling
 
 _LOST = 1e-4
 """The share that all far ends together may lose."""
@@ -71,7 +71,8 @@ class LastLayerLaw:
         """What margins are multiplied by behind it: one over the temperature."""
         gain = 1.0
         for layer in self.network.layers[self._place + 1 :]:
-            gain *= float(layer.gain)  # type: ignore[attr-defined]
+            assert isinstance(layer, Scaling), "a temperature alone follows"
+            gain *= float(layer.gain)
         return gain
 
     @property

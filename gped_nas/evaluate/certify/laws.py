@@ -109,7 +109,6 @@ def runs_p_value(
         permutations: how many.
     """
     hit_SN = is_hit_SN.double()
-    # mean changes of both columns' orders cancel: only how far the sum is from its middle counts
     observed = _num_changes(hit_SN)
     random_orders = []
     for _ in range(permutations):
