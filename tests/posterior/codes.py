@@ -1,17 +1,15 @@
 """Problems with posterior samples of several chains, and what codecs make of them."""
 
-from typing import Any
-
 import torch
 
 from gped_nas import rng
-from gped_nas.config import parse
 from gped_nas.models.base import Genotype
-from gped_nas.posterior.base import METHODS, PosteriorSample, Problem, State, flatten, parse_method
-from gped_nas.posterior.codecs.base import Code, CodecConfig, code_of_state
+from gped_nas.posterior.base import METHODS, PosteriorSample, Problem, State, flatten
+from gped_nas.posterior.codecs.base import CodecConfig
 from gped_nas.testing.problems import TEACHER, classifier
+from tests.posterior.laws import SGLD, code_of, config_of
 
-SGLD = {"name": "sgld", "step_size": {"initial": 1e-4}, "burn_in": 0, "thinning": 1}
+__all__ = ["SGLD", "all_samples", "code_of", "problem_weighing", "problem_with", "settings_of"]
 
 
 def problem_with(num_samples: int, genotype: Genotype = TEACHER) -> Problem:
@@ -37,22 +35,10 @@ def problem_weighing(weights: list[float]) -> Problem:
 
 def settings_of(name: str, read: int, **settings: object) -> CodecConfig:
     """A codec's settings, over two chains of ``sgld`` with so many samples."""
-    of = parse_method({**SGLD, "chains": 2, "num_samples": read}, "of")
-    cfg = parse(METHODS[name].config, {"name": name, "of": of, **settings}, "method")
-    assert isinstance(cfg, CodecConfig)
-    return cfg
+    return config_of(name, read, 2, **settings)
 
 
 def all_samples(problem: Problem, cfg: CodecConfig) -> tuple[list[PosteriorSample], State]:
     """The samples of a finite codec, and its last state."""
     steps = list(METHODS[cfg.name](problem, cfg, generator=rng.generator(1, "chain")))
     return [step.sample for step in steps if step.sample is not None], steps[-1].state
-
-
-def code_of(problem: Problem, cfg: CodecConfig) -> Code:
-    """The code that a codec makes."""
-    generator = rng.generator(1, "chain")
-    step = next(METHODS[cfg.name](problem, cfg, generator=generator))
-    code: Any = code_of_state(cfg, step.state, problem.shapes)
-    assert isinstance(code, Code)
-    return code

@@ -48,9 +48,9 @@ def problem_of(theta_SW: Tensor, weight_S: Tensor | None = None) -> Problem:
     return problem
 
 
-def config_of(name: str, num_samples: int, chains: int = 1, **settings: object) -> CodecConfig:
+def config_of(name: str, read: int, chains: int = 1, **settings: object) -> CodecConfig:
     """A codec's settings, which read so many samples."""
-    of = parse_method({**SGLD, "chains": chains, "num_samples": num_samples}, "of")
+    of = parse_method({**SGLD, "chains": chains, "num_samples": read}, "of")
     cfg = parse(METHODS[name].config, {"name": name, "of": of, **settings}, "teacher.method")
     assert isinstance(cfg, CodecConfig)
     return cfg
