@@ -134,6 +134,14 @@ def test_settings_that_do_not_fit_are_refused(settings: dict, message: str) -> N
         config_of("apd", 40, **settings)
 
 
+def test_a_round_of_samples_that_weigh_nothing_is_refused() -> None:
+    weight_S = torch.tensor([1.0, 1, 0, 0])
+    problem = problem_of(banana(4, rng.generator(0, "points")), weight_S)
+    cfg = config_of("apd", 4, online={"buffer": 2, "updates": 50}, **SMALL)
+    with pytest.raises(ConfigError, match=r"online\.buffer: found 2 samples in a row that weigh n"):
+        code_of(problem, cfg)
+
+
 def test_a_training_that_diverges_says_what_to_lower() -> None:
     problem = problem_of(banana(40, rng.generator(0, "points")))
     with pytest.raises(

@@ -26,6 +26,7 @@ temperature is a setting of ``of``. A stream is stored before it is read, online
 up is what is learned from.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ from torch import Generator, Tensor
 from gped_nas.config import Config
 from gped_nas.errors import ConfigError, DivergenceError
 from gped_nas.models.base import Params, Shapes, num_params
-from gped_nas.posterior.base import Problem, State, unflatten
+from gped_nas.posterior.base import PosteriorSample, Problem, State, unflatten
 from gped_nas.posterior.codecs.base import (
     Code,
     Fitting,
@@ -139,7 +140,8 @@ class Apd(LawCodec):
         """See ``Codec.fit_in_steps``.
 
         Raises:
-            ConfigError: too few samples, or a network that is too large.
+            ConfigError: too few samples, a round of such that weigh nothing, or a network that is
+                too large.
             DivergenceError: a network left the finite numbers.
         """
         cfg.check_size(problem.shapes)
@@ -155,12 +157,12 @@ class Apd(LawCodec):
             until = number * cfg.updates
             if int(state["iterations"]) >= until:
                 continue
-            buffer = samples[part]
+            theta_SW, weight_S = _buffer(samples[part])
             states = play(
                 game,
                 cfg,
-                torch.stack([sample.theta_W for sample in buffer]),
-                torch.tensor([sample.weight for sample in buffer], dtype=torch.float64),
+                theta_SW,
+                weight_S,
                 until=until,
                 start=state,
                 device=problem.x.device,
@@ -190,6 +192,17 @@ class Apd(LawCodec):
         if not bool(theta_MW.isfinite().all()):
             raise DivergenceError("apd: a draw is not finite; lower teacher.method.lr")
         return theta_MW
+
+
+def _buffer(samples: Sequence[PosteriorSample]) -> tuple[Tensor, Tensor]:
+    """Flat parameters (S, W) and weights (S,) of a round's samples."""
+    weight_S = torch.tensor([sample.weight for sample in samples], dtype=torch.float64)
+    if not bool(weight_S.any()):
+        raise ConfigError(
+            f"teacher.method.online.buffer: found {len(samples)} samples in a row that weigh "
+            "nothing, expected one that does; raise it"
+        )
+    return torch.stack([sample.theta_W for sample in samples]), weight_S
 
 
 def _game(cfg: ApdConfig, num_weights: int) -> Game:
