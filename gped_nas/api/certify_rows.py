@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gped_nas.api.certify_names import TIME_LIMIT, USUAL, task_texts
-from gped_nas.api.note import STUDY_FILE
+from gped_nas.api.note import is_study
 from gped_nas.api.picking import CHOSEN
 from gped_nas.api.session import Session
 from gped_nas.errors import ConfigError
@@ -69,12 +69,11 @@ def certify_what(
         is_plain = tuple(bounds) == USUAL and not is_exact and limit is None
         texts = [_box_text(str(box), epsilon, is_plain=is_plain)]
     is_student = (Path(what) / SPEC_FILE).is_file()
-    is_study = any((Path(each) / STUDY_FILE).is_file() for each in (what, Path(out) / what))
-    is_of_trial = trial not in (None, TEACHER)
-    if is_of_trial and (is_student or not is_study):
+    is_of_study = not is_student and is_study(what, out)
+    if trial not in (None, TEACHER) and not is_of_study:
         raise ConfigError(f"TRIAL: found {trial}, but {what} is no study; leave it out")
 
-    is_teacher = trial == TEACHER or not (is_student or is_study)
+    is_teacher = trial == TEACHER or not (is_student or is_of_study)
     evaluation = evaluate_tasks(
         what,
         texts,

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from gped_nas.api.coding_chains import check_chains
-from gped_nas.api.note import STUDY_FILE
+from gped_nas.api.note import is_study
 from gped_nas.api.opening import open_study
-from gped_nas.api.places import study_teacher
+from gped_nas.api.places import study_space, study_teacher
 from gped_nas.api.session import Session
 from gped_nas.api.study import Study
 from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher
-from gped_nas.errors import ConfigError, StudyError
+from gped_nas.errors import ConfigError
 from gped_nas.models.module import Modules
 from gped_nas.search.space import SearchSpace
-from gped_nas.search.space_file import load_space, parse_space
+from gped_nas.search.space_file import load_space
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +77,8 @@ def study_or_space(
         ConfigError: settings of a study, which has its own.
         StudyError: the study has no teacher yet.
     """
-    if isinstance(what, str | Path):
-        places = (Path(what), out / what)
-        if any((place / STUDY_FILE).is_file() for place in places):
-            what = open_study(what, storage=storage, out=out)
+    if isinstance(what, str | Path) and is_study(what, out):
+        what = open_study(what, storage=storage, out=out)
     if not isinstance(what, Study):
         if isinstance(what, SearchSpace):
             return None, what.with_modules(modules) if modules else what
@@ -88,12 +86,7 @@ def study_or_space(
 
     if overrides:
         raise ConfigError("--set: found with a study, which has its own; leave it out")
-    description = what.ledger.document.description
-    if description is None:
-        raise StudyError(
-            f"study '{what.name}': it has no teacher yet; repeat its `gped-search run`"
-        )
-    return what, parse_space(description.config, f"study '{what.name}'", modules)
+    return what, study_space(what, modules)
 
 
 def _of_study(

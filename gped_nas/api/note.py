@@ -36,6 +36,11 @@ STUDENTS = "students"
 """The folder of the front's students, one folder a trial."""
 
 
+def is_study(what: str | Path, out: str | Path) -> bool:
+    """Whether this is a study's folder, or the name of one in the folder of all studies."""
+    return any((place / STUDY_FILE).is_file() for place in (Path(what), Path(out) / what))
+
+
 @dataclass(frozen=True)
 class Note:
     """What ``study.json`` says; see the module."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gped_nas.api.note import STUDENTS, STUDY_FILE
+from gped_nas.api.note import STUDENTS, is_study
 from gped_nas.errors import ConfigError, GateError
 from gped_nas.search.bounds import as_bounds
 from gped_nas.search.record import TrialRecord
@@ -51,8 +51,7 @@ def student_folder(
     """
     from gped_nas.api.opening import open_study
 
-    places = (Path(student), Path(out) / student)
-    if any((place / STUDY_FILE).is_file() for place in places):
+    if is_study(student, out):
         study = open_study(student, storage=storage, out=out)
         return study.path / STUDENTS / str(study.find(trial or CHOSEN).trial)
     if trial is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gped_nas.api.calibrating import remembered
 from gped_nas.api.finding import session_with_stream
-from gped_nas.api.note import STUDENTS, STUDY_FILE
+from gped_nas.api.note import STUDENTS, STUDY_FILE, is_study
 from gped_nas.api.opening import open_study
 from gped_nas.api.picking import CHOSEN
 from gped_nas.api.predict import load_student
@@ -29,6 +29,7 @@ from gped_nas.data.base import Dataset, Part
 from gped_nas.distill.student import SPEC_FILE
 from gped_nas.errors import ConfigError, DamageError, DataError, GpedError, StudyError
 from gped_nas.models.module import Modules
+from gped_nas.search.document import Description
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space, parse_space
 
@@ -94,10 +95,8 @@ def find_place(what: Study | SearchSpace | str | Path, options: Options) -> Plac
         _refuse("a student", {"--trial": options.trials})
         return _of_student(Path(what), options)
 
-    if isinstance(what, str | Path):
-        places = (Path(what), options.out / what)
-        if any((place / STUDY_FILE).is_file() for place in places):
-            what = open_study(what, storage=options.storage, out=options.out)
+    if isinstance(what, str | Path) and is_study(what, options.out):
+        what = open_study(what, storage=options.storage, out=options.out)
     if isinstance(what, Study):
         given = {"--space": options.space, "--set": options.overrides}
         _refuse("a study, which has its own", given)
@@ -225,6 +224,24 @@ def _references(
     return subjects, notes
 
 
+def _description(study: Study) -> Description:
+    description = study.ledger.document.description
+    if description is None:
+        raise StudyError(
+            f"study '{study.name}': it has no teacher yet; repeat its `gped-search run`"
+        )
+    return description
+
+
+def study_space(study: Study, modules: Modules | None = None) -> SearchSpace:
+    """The space of a study, with its teacher's settings.
+
+    Raises:
+        StudyError: the study has no teacher yet.
+    """
+    return parse_space(_description(study).config, f"study '{study.name}'", modules)
+
+
 def study_teacher(study: Study, session: Session, modules: Modules | None = None) -> Teacher:
     """The teacher of a study, where its stream lies.
 
@@ -232,12 +249,8 @@ def study_teacher(study: Study, session: Session, modules: Modules | None = None
         StudyError: the study has none yet, or its stream is not there and cannot be made here.
         GpedError: see ``sample_teacher``.
     """
-    description = study.ledger.document.description
-    if description is None:
-        raise StudyError(
-            f"study '{study.name}': it has no teacher yet; repeat its `gped-search run`"
-        )
-    space = parse_space(description.config, f"study '{study.name}'", modules)
+    description = _description(study)
+    space = study_space(study, modules)
     dataset = load_dataset(space)
     space = space.with_facts(dataset.input_shape, dataset.num_outputs)
     session = session_with_stream(space, dataset, session, description, study.path)
