@@ -165,6 +165,7 @@ def test_settings_that_came_later_leave_older_studies_as_they_were() -> None:
         "draw_views",
         "decay_from",
         "stream",
+        "certify",
     )
     for later in (*later_ones, "kernel"):
         del recipe[later]
