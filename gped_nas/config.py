@@ -248,6 +248,7 @@ def split_key(key: str, where: str) -> list[str]:
         assert match is not None, "a part may be empty"
         quoted, plain, end = match["quoted"], match["plain"], match.end()
         is_last = end == len(key)
+
         if plain is not None and set("\"'") & set(plain) or not is_last and key[end] != ".":
             raise ConfigError(
                 f"{where}: expected quotes around a whole part, for example "
@@ -259,6 +260,7 @@ def split_key(key: str, where: str) -> list[str]:
                 f"{where}: found a dot inside of '{name}', expected a name with dots in quotes: "
                 f'"{name}"'
             )
+
         parts.append(plain if quoted is None else quoted[1:-1])
     return parts
 

@@ -44,12 +44,14 @@ def certify_box(
             "`gped-search certify SPACE --box FILE`"
         )
     check_of_dataset(student, dataset, _WHERE)
+
     question = read_box(box, dataset)
     region = question.region
     if region is None and dataset.task == "classification":
         check_middle(question, _WHERE)
         answer = student.predict(question.boxes.middle)["predictive"][0]
         region = stays(int(answer.argmax()), dataset.class_names)
+
     return answer_box(
         asked_student(student), question, region, generator=rng.generator(seed, _WHERE)
     )

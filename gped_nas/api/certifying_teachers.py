@@ -140,6 +140,7 @@ def judge_law(
     check_certifiable(teacher)
     drawn = ((1 / num_draws, params) for params in fresh_params(teacher, num_draws, seed=seed))
     verdicts = _judged(_samples(teacher, drawn), boxed, generator, bounds, attack)
+
     return law_shares(
         verdicts.is_certified_SN,
         verdicts.is_broken_SN,

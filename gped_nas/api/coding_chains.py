@@ -1,7 +1,6 @@
 """The chains of a teacher: those that codecs read, and the one that is held out as yardstick."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +21,8 @@ from gped_nas.posterior.base import (
 from gped_nas.posterior.codecs.base import (
     Code,
     CodecConfig,
+    FiniteCodec,
+    LawCodec,
     code_of_state,
     codec_of,
     known_count,
@@ -181,12 +182,13 @@ def networks_of(code: Code, num: int, *, seed: int) -> Weighted:
         num: how many draws.
         seed: root of the draws.
     """
-    codec: Any = codec_of(code.codec)
+    codec = codec_of(code.codec)
     generator = rng.generator(seed, "codec draws", code.codec)
-    if codec.is_law:
+    if isinstance(codec, LawCodec):
         theta_SW = codec.draws(code, num, generator=generator)
         return Weighted(theta_SW, torch.ones(num, dtype=torch.float64), is_drawn=True)
 
+    assert isinstance(codec, FiniteCodec), "codes are of codecs"
     weight_S = code.tensors["weight"].double()
     theta_SW = torch.stack([codec.theta(code, index) for index in range(len(weight_S))])
     return Weighted(theta_SW, weight_S, is_drawn=False)

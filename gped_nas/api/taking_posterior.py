@@ -31,7 +31,14 @@ from gped_nas.export.posterior import (
 )
 from gped_nas.models.base import Params
 from gped_nas.posterior.base import ChainConfig, MethodConfig, unflatten
-from gped_nas.posterior.codecs.base import Code, CodecConfig, code_of_state, codec_of
+from gped_nas.posterior.codecs.base import (
+    Code,
+    CodecConfig,
+    FiniteCodec,
+    LawCodec,
+    code_of_state,
+    codec_of,
+)
 from gped_nas.search.space import SearchSpace
 from gped_nas.stream.chunks import state_of
 
@@ -222,9 +229,10 @@ def _check(text: str, data: bytes, code: Code, predict: Predict, dataset: Datase
 
 def _networks(code: Code) -> Tensor:
     """The first networks of a finite code, or draws of a law as the loader's default seed has."""
-    codec: Any = codec_of(code.codec)
-    if codec.is_law:
-        drawn_SW: Tensor = codec.draws(code, _NUM_NETWORKS, generator=Generator().manual_seed(0))
-        return drawn_SW
+    codec = codec_of(code.codec)
+    if isinstance(codec, LawCodec):
+        return codec.draws(code, _NUM_NETWORKS, generator=Generator().manual_seed(0))
+
+    assert isinstance(codec, FiniteCodec), "codes are of codecs"
     num = min(_NUM_NETWORKS, len(code.tensors["weight"]))
     return torch.stack([codec.theta(code, index) for index in range(num)])

@@ -68,6 +68,7 @@ class Classroom:
                 forwards=[student.forward for student in students],
                 worst=self._worst(family),
             )
+
         if has_walk(share.activation) and takes_phases(self.recipe.kernel, self.device):
             return PhasedMlp(
                 shapes,
@@ -77,6 +78,7 @@ class Classroom:
                 device=self.device,
                 centers=[student.centers for student in students],
             )
+
         return FusedMlp(
             shapes,
             [student.chain for student in students],

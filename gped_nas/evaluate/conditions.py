@@ -278,6 +278,7 @@ def try_out(condition: Condition, dataset: Dataset, where: str) -> None:
     """
     condition.check_shape(dataset.raw_shape, where)
     condition.check_task(dataset.task, where)
+
     nobody: Any = _NobodyYet()
     try:
         condition.apply(

@@ -52,6 +52,8 @@ LABELS = {
 }
 """Columns of the table."""
 _MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x")
+_FEW_POWERS = 100
+"""An axis that ends at so many times where it begins has room for ticks between powers of ten."""
 
 
 def codec_page(data: Data) -> str:
@@ -92,7 +94,7 @@ def _chart(data: Data, metric: str) -> Chart:
     label, text = _DRAWN[metric]
     means = [row for row in data["means"] if row["metric"] == metric and row["value"] is not None]
     figure = blank("bytes of the file", label)
-    figure.update_xaxes(type="log", tickformat="~s", nticks=6)
+    figure.update_xaxes(type="log", tickformat="~s", dtick=_log_step(means))
 
     for stream in [row for row in means if row["codec"] == STREAM]:
         figure.add_hline(y=stream["value"], line={"color": VERMILLION, "width": 1, "dash": "dash"})
@@ -113,6 +115,13 @@ def _chart(data: Data, metric: str) -> Chart:
         f"means over {seeds}, bars are 95 % intervals."
     )
     return Chart(f"chart-{metric.replace('_', '-')}", metric, label, whole, figure)
+
+
+def _log_step(means: list[Data]) -> str | int:
+    """Ticks that do not run into each other: 1, 2, 5 of a power of ten, or the powers alone."""
+    sizes = [row["bytes"] for row in means]
+    is_short = not sizes or max(sizes) < _FEW_POWERS * min(sizes)
+    return "D2" if is_short else 1
 
 
 def _add_points(figure: Any, rows: list[Data], name: str, color: str, symbol: str) -> None:

@@ -365,6 +365,7 @@ def _resolved(
 ) -> dict[str, Any]:
     data = file.model_dump(mode="json")
     data["data"] = file.data.to_json()
+
     if file.teacher.trained_on is None:
         del data["teacher"]["trained_on"]
     if data["teacher"].get("module", ...) is None:
@@ -375,11 +376,13 @@ def _resolved(
         data["teacher"]["method"] = teacher.method.model_dump(mode="json")
         data["teacher"]["prior"] = teacher.prior.to_json()
         data["teacher"]["likelihood"] = teacher.likelihood.to_json()
+
     data["targets"] = [target.to_json() for target in targets]
     data["conditions"] = [condition.to_json() for condition in conditions]
     data["ood"] = [each.to_json() for each in outside if each.is_listed]
     if not data["ood"]:
         del data["ood"]
+
     latency = _latency(file)
     if latency is None:
         del data["latency"]

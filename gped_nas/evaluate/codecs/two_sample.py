@@ -171,6 +171,7 @@ def two_sample_tests(
             "of each"
         )
     first.check_like(second)
+
     both = Networks(
         torch.cat([first.log_prob_SMC, second.log_prob_SMC]),
         torch.ones(len(first) + len(second)),
@@ -178,6 +179,7 @@ def two_sample_tests(
     )
     distance = distances(both, both)
     orders = _orders(len(both), num_permutations, generator)
+
     return TwoSampleTests(
         permutation_test(_by_energy(distance), len(first), orders),
         permutation_test(_by_gauss(distance, bandwidth), len(first), orders),

@@ -35,10 +35,12 @@ def random_layers(
     for name, value in params.items():
         if value.dim() == 1:
             params[name] = 0.3 * torch.randn(value.shape, generator=generator)
+
     scaled = {}
     for name, value in params.items():
         exact = scale * (value if as_float32 else value.to(dtype))
         scaled[name] = exact.to(dtype)
+
     layers = family.layers(scaled)
     assert layers is not None
     return layers
