@@ -5,12 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gped_nas.config import parse_value
-from gped_nas.errors import ConfigError
+from gped_nas.errors import ConfigError, nearest
 from gped_nas.io import canonical_json
-from gped_nas.posterior.base import METHODS, ChainConfig, MethodConfig, parse_method
+from gped_nas.posterior.base import ChainConfig, MethodConfig, parse_method
 from gped_nas.posterior.codecs.base import (
     CodecConfig,
-    codec_of,
     codecs,
     known_count,
     num_chains,
@@ -97,15 +96,13 @@ def parse_choice(text: str, option: str = OPTION) -> Choice:
 
     Raises:
         ConfigError: it is no codec, or a setting has no value.
-        RegistryError: an unknown method.
     """
     outer, _, inner = text.partition(" of ")
     name, *parts = [part.strip() for part in outer.split(":")]
-    METHODS.find(name, option)
-    if codec_of(name) is None:
+    if name not in codecs():
         raise ConfigError(
-            f"{option}: found '{name}', which keeps no posterior in few bytes, expected some of "
-            f"{', '.join(codecs())}"
+            f"{option}: found '{name}', which keeps no posterior in few bytes"
+            f"{nearest(name, codecs())}"
         )
 
     settings = {}

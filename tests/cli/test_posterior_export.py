@@ -135,6 +135,10 @@ def test_a_space_of_a_codec_is_taken_home_as_it_is(home: Home) -> None:
     ("arguments", "says"),
     [
         (("--posterior", "sgld"), ("--posterior: found 'sgld'", "keeps no posterior")),
+        (
+            ("--posterior", "nothing"),
+            ("found 'nothing'", "expected one of: apd, flow, gan, low_rank, quantized, subset"),
+        ),
         (("--posterior", "subset:num_samples=99"), ("--posterior", "found 99")),
         (("--posterior", "subset", "--to", "onnx"), ("--to: found with --posterior",)),
         (("3", "--posterior", "subset"), ("TRIAL: found with --posterior",)),
