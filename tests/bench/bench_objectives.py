@@ -30,6 +30,7 @@ TRIALS = 48
 GOALS = {
     "robust": ("accuracy@apgd-0.1", "attack:apgd-0.1", "accuracy"),
     "rotated": ("ood_auroc_total@rotated", "ood:rotated", "ood_auroc_total"),
+    "certified": ("certified_accuracy@linf-0.03", "certify:linf-0.03-crown", "certified"),
 }
 """The objective, the task that measures it on the test part, and the metric in its rows."""
 Point = dict[str, float]
