@@ -39,6 +39,7 @@ from gped_nas.io import lock, make_dir, remove_temporaries, write_text
 from gped_nas.models.labels import TIMED_COSTS
 from gped_nas.models.module import Modules
 from gped_nas.search.database import storage_refusals
+from gped_nas.search.engine import Local
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.objectives import check_measurable
 from gped_nas.search.record import FINISHED, TrialRecord
@@ -344,7 +345,7 @@ class _Job:
             reason = search(
                 self.space,
                 study.ledger,
-                distil_and_evaluate,
+                Local(distil_and_evaluate),
                 n_trials=self.n_trials,
                 limit=self.limit,
                 input_shape=self.dataset.input_shape,

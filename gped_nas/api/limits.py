@@ -36,9 +36,9 @@ from gped_nas.evaluate.teacher_calibration import CalibrationFit
 from gped_nas.models.base import Genotype
 from gped_nas.models.costs import count_macs
 from gped_nas.models.module import ModuleFamily
+from gped_nas.search.engine import DistilAndEvaluate
 from gped_nas.search.ledger import Claim
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.run import DistilAndEvaluate
 from gped_nas.search.space_file import parse_space
 from gped_nas.stream.processes import POLL_S, deaf, end_with_parent, without_script
 
@@ -129,7 +129,7 @@ class _Watched:
         self._connection: Connection | None = None
 
     def __call__(self, claims: Sequence[Claim]) -> list[TrialRecord]:
-        """See ``search.run.DistilAndEvaluate``.
+        """See ``search.engine.DistilAndEvaluate``.
 
         Raises:
             Interrupted: the session said stop.

@@ -85,7 +85,7 @@ class Trainer:
         return Conditions(self.teacher)
 
     def __call__(self, claims: Sequence[Claim]) -> list[TrialRecord]:
-        """See ``search.run.DistilAndEvaluate``.
+        """See ``search.engine.DistilAndEvaluate``.
 
         Raises:
             Interrupted: the session said stop.

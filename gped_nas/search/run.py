@@ -1,30 +1,34 @@
-"""The search loop: claim a population, answer what needs no training, train the rest, finish.
+"""The search loop: claim populations, have them trained by an engine, and finish their trials.
 
 Everything that it decides follows from the ledger: a search that is stopped and started again goes
 on as if it had not been.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from gped_nas.errors import GpedError, Interrupted
-from gped_nas.io import canonical_json
-from gped_nas.models.costs import smallest_cost
 from gped_nas.search.answers import Answer
+from gped_nas.search.engine import Engine, Trained
 from gped_nas.search.ledger import Claim, Ledger
-from gped_nas.search.objectives import describe_constraint, violations
+from gped_nas.search.planning import (
+    failed,
+    is_answer,
+    judge,
+    key_of,
+    plan_population,
+    repeat,
+    text_of,
+)
 from gped_nas.search.record import FINISHED, TrialRecord
 from gped_nas.search.rows import Refusal
 from gped_nas.search.space import SearchSpace
-from gped_nas.search.trials import INTERRUPTED, NOT_DRAWN, is_its_fault
-
-DistilAndEvaluate = Callable[[Sequence[Claim]], Sequence[TrialRecord]]
-"""Trains and measures genotypes together: one record each, ``complete`` or ``failed``, in order."""
-
+from gped_nas.search.trials import INTERRUPTED, NOT_DRAWN
 
 TIMEOUT = "timeout"
 """Why a search ended whose time was over."""
+_FAILURES = "failures"
 
 
 @dataclass
@@ -79,7 +83,7 @@ class Standing:
         if record.state == "failed" and not is_of_others:
             self.failed.append(record)
         if is_answer(record):
-            self.answers.setdefault(_key(record.genotype), record)
+            self.answers.setdefault(text_of(record.genotype), record)
 
     def check_failures(self, name: str, max_failures: int) -> None:
         """Stop a study in which too much fails.
@@ -96,25 +100,10 @@ class Standing:
             )
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What becomes of a population.
-
-    Attributes:
-        refused: those that need no training, with their answers.
-        train: those to train.
-        repeats: genotypes that are answered, or will be once ``train`` is.
-    """
-
-    refused: tuple[Answer, ...]
-    train: tuple[Claim, ...]
-    repeats: tuple[Claim, ...]
-
-
 def search(
     space: SearchSpace,
     ledger: Ledger,
-    distil_and_evaluate: DistilAndEvaluate,
+    engine: Engine,
     *,
     n_trials: int,
     limit: TimeLimit,
@@ -128,7 +117,7 @@ def search(
     Args:
         space: the search space.
         ledger: its study; this process is its only asker.
-        distil_and_evaluate: trains and measures a population.
+        engine: trains and measures populations.
         n_trials: finished trials wanted, earlier runs included.
         limit: how long the run may take; it learns how long populations take.
         input_shape, num_classes: of the dataset, for costs before training.
@@ -146,100 +135,142 @@ def search(
     """
     ledger.reap()
     ledger.seal()
-    standing = Standing()
+    loop = _Loop(
+        space, ledger, engine, n_trials, limit, input_shape, num_classes, told, should_stop
+    )
     for record in ledger.records():
-        standing.add(record)
+        loop.standing.add(record)
 
-    while standing.num_finished < n_trials:
-        standing.check_failures(ledger.name, space.search.max_failures)
-        if should_stop():
+    reason = ""
+    try:
+        while True:
+            while engine.has_room and not reason and loop.num_missing > 0:
+                reason = loop.reason_to_end() or loop.ask()
+            if loop.is_training:
+                loop.land(engine.wait())
+            elif reason or loop.num_missing <= 0:
+                break
+    except Interrupted:
+        loop.give_up()
+        raise
+
+    if reason == _FAILURES:
+        loop.standing.check_failures(ledger.name, space.search.max_failures)
+    return reason or "done"
+
+
+@dataclass
+class _Loop:
+    """The state of a search between two populations; arguments as of ``search``.
+
+    Attributes:
+        standing: how far the study is.
+    """
+
+    space: SearchSpace
+    ledger: Ledger
+    engine: Engine
+    n_trials: int
+    limit: TimeLimit
+    input_shape: tuple[int, ...]
+    num_classes: int
+    told: Callable[[TrialRecord, int], None]
+    should_stop: Callable[[], bool]
+    standing: Standing = field(default_factory=Standing)
+    _training: dict[str, Claim] = field(default_factory=dict)
+    """Trials in training by what they train."""
+    _repeats: list[Claim] = field(default_factory=list)
+    """Trials that wait for the answer of one in training."""
+    _began: dict[int, float] = field(default_factory=dict)
+    """When a population began, by its first trial."""
+
+    @property
+    def is_training(self) -> bool:
+        """Whether a population is in training."""
+        return bool(self._training)
+
+    @property
+    def num_missing(self) -> int:
+        """How many trials are to be asked for, if all that are in training come to count."""
+        num_open = len(self._training) + len(self._repeats)
+        return self.n_trials - self.standing.num_finished - num_open
+
+    def reason_to_end(self) -> str:
+        """Why no more is asked for; empty while there is no reason.
+
+        Raises:
+            Interrupted: the session said stop.
+        """
+        if len(self.standing.failed) > self.space.search.max_failures:
+            return _FAILURES
+        if self.should_stop():
             raise Interrupted("stopped between populations")
-        if not limit.has_room:
-            return TIMEOUT
+        return "" if self.limit.has_room else TIMEOUT
 
-        num = min(space.search.students_at_once, n_trials - standing.num_finished)
-        claims = ledger.claim(space, num, space.seed)
+    def ask(self) -> str:
+        """Claim a population and hand it over; why no other one is to be asked for, if so."""
+        num = min(self.space.search.students_at_once, self.num_missing)
+        claims = self.ledger.claim(self.space, num, self.space.seed)
         if not claims:
             return "exhausted"
 
-        began = time.monotonic()
-        plan = plan_population(space, claims, standing.answers, input_shape, num_classes)
-        for record in _carry_out(plan, space, ledger, standing.answers, distil_and_evaluate):
-            standing.add(record)
-            if record.state != "running":
-                told(record, standing.num_finished)
+        plan = plan_population(
+            self.space,
+            claims,
+            {**self.standing.answers, **self._training},
+            self.input_shape,
+            self.num_classes,
+        )
+        self._finish(plan.refused)
+        self._repeats += plan.repeats
         if plan.train:
-            limit.population_s = time.monotonic() - began
-    return "done"
+            self._began[plan.train[0].number] = time.monotonic()
+            for claim in plan.train:
+                self._training[key_of(claim)] = claim
+            self.engine.submit(plan.train)
+        self._answer_repeats()
+        return ""
+
+    def land(self, trained: Trained) -> None:
+        """Finish the trials of a population, and those that waited for one of its answers."""
+        self._finish([judge(record, self.space.constraints) for record in trained.records])
+        for claim in trained.claims:
+            del self._training[key_of(claim)]
+        self._answer_repeats()
+        began = self._began.pop(trained.claims[0].number)
+        self.limit.population_s = time.monotonic() - began
+
+    def give_up(self) -> None:
+        """Fail all trials that are in training, or wait for one that is, as interrupted."""
+        claims = (*self._training.values(), *self._repeats)
+        _store(self.ledger, [Answer(failed(claim, INTERRUPTED)) for claim in claims])
+
+    def _answer_repeats(self) -> None:
+        """Answer the repeats of genotypes that are not in training any more."""
+        answers, waiting = [], []
+        for claim in self._repeats:
+            key = key_of(claim)
+            original = self.standing.answers.get(key)
+            if key in self._training:
+                waiting.append(claim)
+            elif original is not None:
+                excess = judge(original, self.space.constraints).excess
+                answers.append(Answer(repeat(claim, original), excess))
+            else:
+                # The trial that was trained was taken from this process meanwhile.
+                answers.append(Answer(failed(claim, INTERRUPTED)))
+        self._repeats = waiting
+        self._finish(answers)
+
+    def _finish(self, answers: Sequence[Answer]) -> None:
+        """Store how trials ended, and tell it."""
+        for record in _store(self.ledger, answers):
+            self.standing.add(record)
+            if record.state != "running":
+                self.told(record, self.standing.num_finished)
 
 
-def plan_population(
-    space: SearchSpace,
-    claims: Iterable[Claim],
-    answers: Mapping[str, TrialRecord],
-    input_shape: tuple[int, ...],
-    num_classes: int,
-) -> Plan:
-    """What becomes of a population: refused early, trained, or answered as before.
-
-    Args:
-        space: the search space.
-        claims: the population.
-        answers: the first one to each genotype, see ``Standing``.
-        input_shape, num_classes: of the dataset.
-    """
-    refused: list[Answer] = []
-    train: dict[str, Claim] = {}
-    repeats: list[Claim] = []
-
-    for claim in claims:
-        key = _key(claim.genotype.to_json())
-        refusal = refuse_early(space, claim, input_shape, num_classes)
-        if refusal is not None:
-            refused.append(refusal)
-        elif key in answers or key in train:
-            repeats.append(claim)
-        else:
-            train[key] = claim
-    return Plan(tuple(refused), tuple(train.values()), tuple(repeats))
-
-
-def _carry_out(
-    plan: Plan,
-    space: SearchSpace,
-    ledger: Ledger,
-    earlier_answers: Mapping[str, TrialRecord],
-    distil_and_evaluate: DistilAndEvaluate,
-) -> list[TrialRecord]:
-    """Finish every trial of a population; its records as they are stored."""
-    records = _finish(ledger, plan.refused)
-
-    try:
-        trained = distil_and_evaluate(plan.train) if plan.train else ()
-    except Interrupted:
-        claims = (*plan.train, *plan.repeats)
-        _finish(ledger, [Answer(_failed(claim, INTERRUPTED)) for claim in claims])
-        raise
-
-    answers = dict(earlier_answers)
-    stored = _finish(ledger, [judge(record, space.constraints) for record in trained])
-    for claim, record in zip(plan.train, stored, strict=True):
-        answers[_key(claim.genotype.to_json())] = record
-    records += stored
-
-    repeats = []
-    for claim in plan.repeats:
-        original = answers[_key(claim.genotype.to_json())]
-        if is_answer(original):
-            excess = judge(original, space.constraints).excess
-            repeats.append(Answer(repeat(claim, original), excess))
-        else:
-            # The trial that was trained was taken from this process meanwhile.
-            repeats.append(Answer(_failed(claim, INTERRUPTED)))
-    return records + _finish(ledger, repeats)
-
-
-def _finish(ledger: Ledger, answers: Sequence[Answer]) -> list[TrialRecord]:
+def _store(ledger: Ledger, answers: Sequence[Answer]) -> list[TrialRecord]:
     """The records as they are stored, whether or not the ledger took these ones.
 
     It takes none of a trial that was taken from this process meanwhile, or finished by another
@@ -254,78 +285,3 @@ def _finish(ledger: Ledger, answers: Sequence[Answer]) -> list[TrialRecord]:
             stored = ledger.record(answer.record.trial)
         records.append(stored)
     return records
-
-
-def refuse_early(
-    space: SearchSpace, claim: Claim, input_shape: tuple[int, ...], num_classes: int
-) -> Answer | None:
-    """An answer, if even the smallest network this genotype could become is too large."""
-    costs = asdict(smallest_cost(claim.genotype, input_shape, space.num_outputs(num_classes)))
-    bounds = {name: bound for name, bound in space.constraints.items() if name in costs}
-    excess = violations(costs, bounds)
-    if all(value <= 0 for value in excess.values()):
-        return None
-
-    reasons = []
-    for name, value in excess.items():
-        if value > 0:
-            reasons.append(
-                f"even its smallest network has {name} {costs[name]}, expected "
-                f"{describe_constraint(name, bounds[name])}"
-            )
-    genotype = claim.genotype.to_json()
-    record = TrialRecord(claim.number, "infeasible", genotype, reason="; ".join(reasons))
-    return Answer(record, excess)
-
-
-def judge(record: TrialRecord, constraints: Mapping[str, float]) -> Answer:
-    """A record with what it breaks.
-
-    A complete one becomes infeasible if the network that is left breaks a constraint.
-    """
-    if record.state == "failed" or not record.measures:
-        return Answer(record)
-
-    values = record.values
-    excess = violations(values, constraints)
-    broken = [name for name, value in excess.items() if value > 0]
-    if record.state != "complete" or not broken:
-        return Answer(record, excess)
-
-    reasons = []
-    for name in broken:
-        expected = describe_constraint(name, constraints[name])
-        reasons.append(f"{name} is {values[name]:g}, expected {expected}")
-    return Answer(record.replace(state="infeasible", reason="; ".join(reasons)), excess)
-
-
-def repeat(claim: Claim, first: TrialRecord) -> TrialRecord:
-    """The record of a genotype that was answered before.
-
-    One that failed is a duplicate too, without numbers: Optuna then counts it among the worst.
-    Failed again, it would teach the sampler nothing, be drawn time after time, and one bad genotype
-    would stop the study.
-    """
-    reason = f"same genotype as trial {first.trial}"
-    if first.state == "failed":
-        reason += f", which failed: {first.reason}"
-        genotype = claim.genotype.to_json()
-        return TrialRecord(claim.number, "duplicate", genotype, reason=reason)
-    return first.replace(
-        trial=claim.number, state="duplicate", reason=reason, seconds=0.0, spec_sha256=""
-    )
-
-
-def is_answer(record: TrialRecord) -> bool:
-    """Whether a record says what its genotype is worth, so that no other trial need train it."""
-    if record.state == "failed":
-        return is_its_fault(record.reason) and bool(record.genotype)
-    return record.state in ("complete", "infeasible") and bool(record.genotype)
-
-
-def _failed(claim: Claim, reason: str) -> TrialRecord:
-    return TrialRecord(claim.number, "failed", claim.genotype.to_json(), reason=reason)
-
-
-def _key(genotype: Mapping[str, object]) -> str:
-    return canonical_json(dict(genotype))

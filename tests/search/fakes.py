@@ -10,6 +10,7 @@ from gped_nas.evaluate.measured import from_public
 from gped_nas.io import canonical_json
 from gped_nas.models.costs import genotype_cost
 from gped_nas.search.database import sqlite_url
+from gped_nas.search.engine import Local
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.run import TimeLimit, search
 from gped_nas.search.space_file import parse_space
@@ -112,7 +113,7 @@ def run(
     return search(
         space,
         store,
-        Fake() if fake is None else fake,
+        Local(Fake() if fake is None else fake),
         n_trials=n_trials,
         limit=TimeLimit() if limit is None else limit,
         input_shape=SHAPE,

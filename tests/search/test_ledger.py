@@ -21,9 +21,9 @@ from gped_nas.search.changes import Change, End, StoredTrial, change_trial
 from gped_nas.search.drawing import sampler_seed
 from gped_nas.search.ledger import Claim, Ledger
 from gped_nas.search.owners import Owner
+from gped_nas.search.planning import is_answer
 from gped_nas.search.record import FINISHED, TrialRecord
 from gped_nas.search.rows import LEASE_S, ROW, Refusal, Row
-from gped_nas.search.run import is_answer
 from gped_nas.search.storage import clock_of, utc_seconds
 from gped_nas.search.trials import FOREIGN, INTERRUPTED, UNBELIEVED, check_undamaged
 from tests.search.fakes import Fake, make_record, make_space, open_store, optuna_study, run
