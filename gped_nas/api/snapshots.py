@@ -13,35 +13,36 @@ from gped_nas.search.choice import choose
 from gped_nas.search.coverage import random_order
 from gped_nas.search.document import Box, Description, References
 from gped_nas.search.goals import MetricWords, Objective
-from gped_nas.search.guess import explain_empty_front, is_guess, note_guesses
-from gped_nas.search.pareto import Floats, hypervolume_history, knee, pareto_front, to_box
+from gped_nas.search.guess import explain_empty_front, note_guesses
+from gped_nas.search.pareto import Floats, knee, pareto_front
 from gped_nas.search.record import TrialRecord
+from gped_nas.search.region import Region, inside
 from gped_nas.search.snapshot import Reference, StudySnapshot
 from gped_nas.search.trials import check_undamaged
+from gped_nas.search.volume import coverage, losses_in, reference_box
 
 if TYPE_CHECKING:
     from gped_nas.api.study import Study
 
 
-def front_of(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[int]:
-    """Trial numbers of the non-dominated complete records, best by the first objective first.
+def front_of(
+    records: Sequence[TrialRecord], objectives: Sequence[Objective], region: Region | None
+) -> list[int]:
+    """Trial numbers of the non-dominated records, best by the first objective first.
 
-    Who is no better than a guess is not among them, see ``search.guess``.
+    Who is outside the region is not among them.
 
     Raises:
         DamageError: a record is damaged, and might be on the front.
     """
     check_undamaged(records)
-    complete = []
-    for record in records:
-        if record.state == "complete" and not is_guess(record, objectives):
-            complete.append(record)
-    if not complete:
+    useful = inside(records, objectives, region)
+    if not useful:
         return []
 
-    points = np.array(_tabulate(complete, objectives))
+    points = np.array([[record.value(goal.name) for goal in objectives] for record in useful])
     is_on_front = pareto_front(points, [objective.direction for objective in objectives])
-    front = [complete[index] for index in np.flatnonzero(is_on_front)]
+    front = [useful[index] for index in np.flatnonzero(is_on_front)]
 
     leading = objectives[0]
     sign = -1 if leading.direction == "maximize" else 1
@@ -49,49 +50,34 @@ def front_of(records: Sequence[TrialRecord], objectives: Sequence[Objective]) ->
     return [record.trial for record in front]
 
 
-def _tabulate(records: Sequence[TrialRecord], objectives: Sequence[Objective]) -> list[list[float]]:
-    """The values of the objectives, a row a record."""
-    rows = []
-    for record in records:
-        rows.append([record.value(objective.name) for objective in objectives])
-    return rows
-
-
 def losses_of(study: "Study", records: Sequence[TrialRecord]) -> Floats:
     """Objectives of records as losses in [0, 1] of the reference box, shape (N, M)."""
-    document = study.ledger.document
+    objectives = study.objectives
     if not records:
-        return np.empty((0, len(document.objectives)))
+        return np.empty((0, len(objectives)))
+    box = reference_box(objectives, _axes_of(study), study.region)
+    return losses_in(box, records, objectives)
 
-    box = document.description.box if document.description else None
-    if box is None:
+
+def _axes_of(study: "Study") -> Box:
+    """The ends that each objective declares."""
+    description = study.ledger.document.description
+    if description is None or description.box is None:
         raise StudyError(
             f"study '{study.name}': it has trials and no reference box; restore its storage"
         )
-
-    values = _tabulate(records, document.objectives)
-    scales = [objective.scale for objective in document.objectives]
-    return to_box(values, box.best, box.worst, scales=scales)
-
-
-def _in_box(study: "Study", records: Sequence[TrialRecord]) -> Floats:
-    """As ``losses_of``; a trial that is not complete is a row of NaN, which adds nothing."""
-    values = np.full((len(records), len(study.objectives)), np.nan)
-    complete = [i for i, r in enumerate(records) if r.state == "complete"]
-    if complete:
-        values[complete] = losses_of(study, [records[i] for i in complete])
-    return values
+    return description.box
 
 
 def snapshot_of(study: "Study") -> StudySnapshot:
     """A study at this instant, as plain data."""
     summary = summary_of(study)
-    in_box = _in_box(study, summary.records)
     history: list[float] = []
     at_random: list[float] = []
     if summary.records:
-        history = hypervolume_history(in_box, np.ones(len(study.objectives))).tolist()
-        at_random = random_order(in_box).tolist()
+        covered = coverage(summary.records, study.objectives, _axes_of(study), study.region)
+        history = covered.history.tolist()
+        at_random = random_order(covered.losses).tolist()
 
     return replace(
         summary,
@@ -114,9 +100,12 @@ def summary_of(study: "Study") -> StudySnapshot:
     objectives = document.objectives
     description = document.description or Description()
     references = document.references or References()
-    box = description.box or Box(best=(), worst=())
+    box = Box(best=(), worst=())
+    if description.box is not None:
+        box = reference_box(objectives, description.box, document.region)
 
-    front = front_of(records, objectives)
+    region = document.region
+    front = front_of(records, objectives, region)
     front_records = [records[trial] for trial in front]
     front_losses = losses_of(study, front_records)
     index, rule = choose(front_records, objectives, front_losses, document.front_differences)

@@ -21,6 +21,7 @@ from gped_nas.search.goals import Objective
 from gped_nas.search.guess import explain_empty_front, is_teacher_guess
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.record import TrialRecord
+from gped_nas.search.region import Region
 from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot, TwinsOf
 
 if TYPE_CHECKING:
@@ -95,6 +96,11 @@ class Study:
         return self.ledger.document.objectives
 
     @property
+    def region(self) -> Region | None:
+        """Which students are of use; None in a study that was begun before there was a region."""
+        return self.ledger.document.region
+
+    @property
     def stream_path(self) -> Path:
         """The folder of the teacher's stream: where it lies now, or lay when the study began."""
         from gped_nas.api.finding import stream_roots
@@ -141,7 +147,7 @@ class Study:
         if within:
             return records_within(self, within)
         records = self.records()
-        return [records[number] for number in front_of(records, self.objectives)]
+        return [records[number] for number in front_of(records, self.objectives, self.region)]
 
     def references(self) -> tuple[Reference, ...]:
         """What students are compared with; until a front was concluded the guess alone.

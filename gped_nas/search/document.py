@@ -30,6 +30,7 @@ from gped_nas.evaluate.measured import Direction, Key, Measured, Measures, from_
 from gped_nas.io import digest_of
 from gped_nas.search.choice import FrontDifferences
 from gped_nas.search.goals import MetricWords, Objective
+from gped_nas.search.region import Region
 from gped_nas.search.snapshot import PairedDifference, Reference, TwinsOf
 from gped_nas.spelling import as_today
 
@@ -105,7 +106,7 @@ class TeacherSummary(Stored):
 
 
 class Box(Stored):
-    """The reference box, one number an objective, in their order.
+    """The ends of a box, one number an objective, in their order.
 
     Attributes:
         best: where an objective is perfect, or the cost of the space's smallest genotype.
@@ -185,7 +186,7 @@ class Description(Stored):
         stream: where the teacher lies.
         teacher: what is told of it.
         provenance: versions, device, seeds, digests.
-        box: the reference box.
+        box: the ends that objectives declare; hypervolumes may end before, see ``search.volume``.
         metrics: label, direction and unit of each metric by its name, as they were registered.
         guess: who knows the training labels alone, on validation; None in studies that were begun
             before there was one.
@@ -291,6 +292,8 @@ class StudyDocument(Stored):
         identity: part name to digest of everything that must not change between runs.
         objectives: in order.
         description: None until the teacher is there.
+        region: which students are of use; written with the description, and anew where another
+            one is asked for. None in studies that were begun before there was one.
         precision: what ``recipe.precision: auto`` was decided to be; None where nothing was.
         lr: which of ``recipe.lr_probe`` was chosen; None where there was nothing to choose.
         lr_losses: each of them with its loss on validation, None where it diverged.
@@ -306,6 +309,7 @@ class StudyDocument(Stored):
     identity: dict[str, str]
     objectives: tuple[Objective, ...]
     description: Description | None = None
+    region: Region | None = None
     precision: str | None = None
     lr: Number | None = None
     lr_losses: tuple[tuple[Number, Number | None], ...] = ()

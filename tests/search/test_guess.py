@@ -73,13 +73,13 @@ def test_a_front_holds_no_student_that_guesses() -> None:
         record(1, 0.5, 100, nll=told),
         record(2, 2.3, 10, nll=guess),
     ]
-    assert front_of(records, [NLL, BYTES]) == [0, 1]
+    assert front_of(records, [NLL, BYTES], None) == [0, 1]
     (note,) = note_guesses(records, [NLL, BYTES])
     assert note.startswith("1 of 3 complete students are on no front")
 
     # of studies that were begun before there was a guess, fronts are as they were
     before = [r.replace(above_guess={}) for r in records]
-    assert front_of(before, [NLL, BYTES]) == [0, 1, 2]
+    assert front_of(before, [NLL, BYTES], None) == [0, 1, 2]
     assert note_guesses(before, [NLL, BYTES]) == ()
 
 
