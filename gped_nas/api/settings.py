@@ -29,7 +29,8 @@ def method_settings(
     """A method's settings: those given, completed by what suits the space.
 
     The space's own method keeps its settings. Others get its chains, samples, batch size and number
-    of gradients, and what they themselves say suits such a budget.
+    of gradients, and what they themselves say suits such a budget. A method that reads another
+    one's samples reads those of the space's own method, if it does not say of which one.
 
     Args:
         space: whose network, prior and method they are to suit.
@@ -44,6 +45,9 @@ def method_settings(
     registered = METHODS.named(explicit, "name", source)
     if explicit["name"] == space.method.name:
         suited = space.method.model_dump(mode="json")
+    elif registered.reads_samples:
+        suited = _suit_reading(registered, space.method)
+        explicit = {**explicit, **_read_of(space, dataset, explicit)}
     else:
         suited = _suit(registered, budget_of(space, dataset))
     return parse_method({**suited, **explicit}, source)
@@ -80,6 +84,24 @@ def budget_of(space: SearchSpace, dataset: Dataset) -> Budget:
         thinning=thinning,
         step_size=step_size,
     )
+
+
+def _suit_reading(method: Method, own: MethodConfig) -> dict[str, Any]:
+    """What a method reads where it does not say it, and as many draws as are read."""
+    suited: dict[str, Any] = {"of": own.model_dump(mode="json")}
+    if issubclass(method.config, ChainConfig) and isinstance(own, ChainConfig):
+        suited["num_samples"] = own.num_samples
+    return suited
+
+
+def _read_of(
+    space: SearchSpace, dataset: Dataset, explicit: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The method that is read, completed as well; nothing where none is given."""
+    of = explicit.get("of")
+    if not isinstance(of, Mapping) or "name" not in of:
+        return {}
+    return {"of": method_settings(space, dataset, of).model_dump(mode="json")}
 
 
 def _suit(method: Method, budget: Budget) -> dict[str, Any]:

@@ -256,6 +256,25 @@ def test_every_method_has_settings_that_suit_the_space() -> None:
     assert sghmc_cfg.step_size.initial == pytest.approx(2e-4**0.5)  # type: ignore[attr-defined]
 
 
+def test_a_codec_reads_the_own_method_where_it_does_not_say_of_which() -> None:
+    tiny = space()
+    dataset = gn.load_dataset(tiny)
+
+    law = method_settings(tiny, dataset, {"name": "low_rank", "rank": 2})
+    assert law.of == tiny.method  # type: ignore[attr-defined]
+    assert (law.num_samples, law.chains) == (12, 1)  # type: ignore[attr-defined]
+
+    # of a codec that does not say it either; what it reads is completed, too
+    of = {"name": "subset", "num_samples": 4}
+    nested = method_settings(tiny, dataset, {"name": "quantized", "of": of})
+    assert nested.of.of == tiny.method  # type: ignore[attr-defined]
+    hot = method_settings(
+        tiny, dataset, {"name": "quantized", "of": {"name": "sgld", "temperature": 2.0}}
+    )
+    expected = tiny.method.model_dump() | {"temperature": 2.0}
+    assert hot.of.model_dump() == expected  # type: ignore[attr-defined]
+
+
 def test_settings_come_from_files_too(tmp_path: Path) -> None:
     tiny = space()
     dataset = gn.load_dataset(tiny)
