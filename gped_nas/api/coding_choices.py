@@ -1,5 +1,6 @@
 """Which codecs stand on the front: names, sizes and settings, as somebody asked for them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,6 +18,8 @@ from gped_nas.posterior.codecs.base import (
 
 OPTION = "--codecs"
 _NOT_SETTINGS = ("name", "of")
+_OUTSIDE = r"(?![^{]*\})"
+"""Behind a mark that is not within braces."""
 DEFAULT_SIZES = (4, 8, 16, 32)
 """Networks whose bytes a codec may take, where none are asked for."""
 ASKED_ALONE = ("apd",)
@@ -87,6 +90,12 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else canonical_json(value)
 
 
+def split_choices(text: str) -> list[str]:
+    """``"subset,apd:online={buffer: 20, updates: 100}"`` as a text a codec."""
+    parts = [part.strip() for part in re.split(f",{_OUTSIDE}", text)]
+    return [part for part in parts if part]
+
+
 def parse_choice(text: str, option: str = OPTION) -> Choice:
     """The codec of a text: ``subset``, or ``quantized:bits=4 of subset:num_samples=20``.
 
@@ -98,7 +107,7 @@ def parse_choice(text: str, option: str = OPTION) -> Choice:
         ConfigError: it is no codec, or a setting has no value.
     """
     outer, _, inner = text.partition(" of ")
-    name, *parts = [part.strip() for part in outer.split(":")]
+    name, *parts = [part.strip() for part in re.split(f":{_OUTSIDE}", outer)]
     if name not in codecs():
         raise ConfigError(
             f"{option}: found '{name}', which keeps no posterior in few bytes"

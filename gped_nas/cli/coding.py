@@ -92,13 +92,14 @@ def codec(
     """
     from gped_nas.api import new_session
     from gped_nas.api.coding import codec as measure
+    from gped_nas.api.coding_choices import split_choices
     from gped_nas.api.coding_rows import in_columns
     from gped_nas.evaluate.codecs.measure import MEASURES
 
     with stoppable() as should_stop, progress() as teller:
         front = measure(
             what,
-            [part.strip() for part in codecs.split(",") if part.strip()],
+            split_choices(codecs),
             sizes=_numbers(sizes),
             seeds=seeds,
             ood=ood,

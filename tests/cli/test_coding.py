@@ -9,7 +9,7 @@ import torch
 
 import gped_nas as gn
 from gped_nas.api import coding_measure
-from gped_nas.api.coding_choices import KNOBS, choices_of
+from gped_nas.api.coding_choices import KNOBS, choices_of, parse_choice, split_choices
 from gped_nas.evaluate.codecs.measure import MEASURES
 from gped_nas.posterior.base import ChainConfig, parse_method
 from tests.cli.harness import Home, accepted, refused
@@ -202,6 +202,14 @@ def test_a_space_of_real_labels_or_of_a_codec_is_refused(home: Home) -> None:
         *(2, "codec", home.space, "--set", f"teacher.method={inner}"),
         says=("a codec, expected", "--codecs subset"),
     )
+
+
+def test_settings_within_braces_are_of_one_codec() -> None:
+    text = "subset:num_samples=3,apd:online={buffer: 2, updates: 5}:width=4"
+    subset, apd = (parse_choice(part) for part in split_choices(text))
+    assert subset.settings == {"num_samples": 3}
+    assert apd.settings == {"online": {"buffer": 2, "updates": 5}, "width": 4}
+    assert str(apd) == 'apd online={"buffer":2,"updates":5} width=4'
 
 
 def test_sizes_become_the_setting_that_makes_a_codec_larger() -> None:
