@@ -49,6 +49,7 @@ LABELS = {
     "draw_nll_difference": "above the chain's",
     "nearest_ratio": "nearest sample",
     "copied_share": "copies",
+    "runs_p": "runs test, p",
 }
 """Columns of the table."""
 _MARKERS = ("circle", "square", "diamond", "triangle-up", "cross", "x")

@@ -18,6 +18,10 @@
 | ``draw_nll_difference``    | the same less that of the chain's networks, paired  | 0            |
 | ``nearest_ratio``          | median distance to the nearest sample that was seen | 1            |
 | ``copied_share``           | draws nearer to one than any held-out network       | 0            |
+| ``runs_p``                 | p-value of the test that draws are independent      | above .05    |
+
+``runs_p`` is of the order of drawing: whether a draw answers an example rightly changes from one to
+the next as often as in a random order, see ``certify.laws``. Stored networks are no draws.
 """
 
 from collections.abc import Sequence
@@ -27,6 +31,7 @@ from functools import cached_property
 import torch
 from torch import Generator
 
+from gped_nas.evaluate.certify.laws import runs_p_value
 from gped_nas.evaluate.codecs.answers import (
     average_measures,
     average_of,
@@ -46,10 +51,11 @@ MEASURES: Sequence[str] = (
     *("average_kl", "average_kl_to_read", "average_tv"),
     *("average_nll", "average_nll_difference"),
     *("entropy_ratio", "information_ratio", "information_spearman", "ood_auroc_model"),
-    *("draw_nll", "draw_nll_difference", "nearest_ratio", "copied_share"),
+    *("draw_nll", "draw_nll_difference", "nearest_ratio", "copied_share", "runs_p"),
 )
 """Names of all measures, in their order."""
 _OF_NETWORKS = "it is of networks, which depend on each other: other seeds tell its spread"
+_NO_DRAWS = "stored networks are no draws, whose order could say anything"
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +117,7 @@ def measure_code(
     measures |= _beside_read(code, seen, held_out, bandwidth)
     beside_read = average_measures(inside, seen.averages[0], labels_N, resamples=resamples)
     measures["average_kl_to_read"] = beside_read["average_kl"]
+    measures["runs_p"] = _runs(code.inside, labels_N, generator)
     return {name: measures[name] for name in MEASURES}
 
 
@@ -142,6 +149,15 @@ def _beside_read(
         "copied_share": near.copied_share,
     }
     return {name: _of_networks(value, code.probe) for name, value in values.items()}
+
+
+def _runs(code: Networks, labels_N: Labels, generator: Generator) -> Measured:
+    """The test of runs of draws, by which examples each of them answers rightly."""
+    if not code.is_drawn:
+        return Measured(None, n=len(code), why=_NO_DRAWS)
+    label_N = torch.as_tensor(labels_N)
+    is_right_SN = code.log_prob_SMC.argmax(-1) == label_N
+    return _of_networks(runs_p_value(is_right_SN, generator=generator), code)
 
 
 def drawn_from(networks: Networks, num: int, *, generator: Generator) -> Networks:

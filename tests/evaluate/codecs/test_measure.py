@@ -241,3 +241,18 @@ def test_what_has_no_ratio_or_order_says_why():
     assert "no ratio" in ratio_of_means(np.ones(40), np.zeros(40), resamples).why
     assert "no order" in rank_correlation(np.ones(40), np.arange(40.0)).why
     assert rank_correlation(np.arange(5.0), np.arange(5.0)).value == pytest.approx(1)
+
+
+def test_draws_in_the_order_of_a_walk_fail_the_runs_test_and_stored_networks_have_none():
+    """A walk answers an example rightly for some time, then wrongly."""
+    seen, held_out = asked(some_logits(20, 1)), asked(some_logits(15, 2))
+    steps = torch.randn(40, N + M, C, generator=generator(7), dtype=torch.float64)
+    walk = some_logits(1, 3) + steps.cumsum(0)
+
+    independent = measured(asked(some_logits(40, 3)), held_out, seen)["runs_p"]
+    ordered = measured(asked(walk), held_out, seen)["runs_p"]
+    stored = measured(asked(walk, is_drawn=False), held_out, seen)["runs_p"]
+
+    assert independent.value > 0.05
+    assert ordered.value == pytest.approx(2 / 1000)
+    assert stored.value is None and "no draws" in stored.why
