@@ -32,6 +32,22 @@ def _write(home: Home, **changes: Any) -> Path:
     return path
 
 
+def test_a_codec_is_a_method_of_a_grid(home: Home) -> None:
+    """It reads the samples of the space's own method, as many draws as there are samples."""
+    methods = ["own", {"law": {"name": "low_rank", "rank": 1}}]
+    grid = _write(home, methods=methods, tasks=["prediction"], seeds=1, limit=50)
+    accepted("suite", grid, "--out", home.out, "--set", "teacher.method.num_samples=4")
+
+    lines = (home.out / "small-suite" / "rows.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    values = {
+        row["method"]: row["value"]
+        for row in rows
+        if (row["subject"], row["metric"]) == ("teacher", "nll")
+    }
+    assert set(values) == {"own", "law"} and values["own"] != values["law"]
+
+
 def test_a_grid_without_students_becomes_tables_and_is_measured_once(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
