@@ -1,46 +1,99 @@
-"""Codecs of ``digits_sgld`` on one front: bytes against what is lost, three seeds.
+"""Codecs on one front: bytes against what is lost, three seeds, on three cases.
 
-Each seed has a teacher of two chains of 50 networks; codecs read one and are compared with the
-other. Written are the means over seeds with their intervals, and on what machine.
+Each seed has a teacher of two chains; codecs read one and are compared with the other. Written are
+the means over seeds with their intervals, the p-values of each seed, and on what machine.
 
-    python tests/bench/bench_codec.py --out reports/reference
+    python tests/bench/bench_codec.py small digits fashion --work work --out reports/reference
+
+What is measured is kept in ``--work``, a file a code and seed: the same call goes on from there.
 """
 
 import argparse
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import gped_nas as gn
 from gped_nas import device
-from gped_nas.io import write_json
+from gped_nas.io import make_dir, write_json
 
-CODECS = (
-    *("subset", "quantized:bits=8", "quantized:bits=4", "quantized:bits=4:around=mean"),
-    *("low_rank", "flow"),
-)
-"""``gan`` and ``apd`` take longer: name them with ``--codecs``."""
+FINITE = ("subset", "quantized:bits=8", "quantized:bits=4", "quantized:bits=4:around=mean")
+NESTED = "quantized:bits=8 of subset:num_samples=20"
+LAWS = ("low_rank", "flow", "gan")
+APD = ("apd:iterations=10000", "apd:online={buffer: 25, updates: 2500}")
+"""Offline as long as by default, and two rounds of half of a chain, for half as long."""
 SIZES, SEEDS = (4, 12, 40), 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """A space and its codecs.
+
+    Attributes:
+        space: shipped.
+        codecs: see ``gped-search codec``.
+        settings: of the space.
+        sizes: networks whose bytes codecs may take.
+        limit: examples of validation, and as many inputs from outside.
+    """
+
+    space: str
+    codecs: tuple[str, ...] = (*FINITE, NESTED, *LAWS)
+    settings: dict[str, Any] = field(default_factory=dict)
+    sizes: tuple[int, ...] = SIZES
+    limit: int = 1000
+
+
+CASES = {
+    "small": Case(
+        "digits_sgld",
+        codecs=(*FINITE, NESTED, *LAWS, *APD),
+        settings={"name": "digits_small", "teacher.genotype": {"depth": 1, "width": 16}},
+    ),
+    "digits": Case("digits_sgld"),
+    "fashion": Case("fashion_sgld", limit=500),
+}
+
+
+def measure(name: str, work: Path) -> dict[str, Any]:
+    """A case's report."""
+    case = CASES[name]
+    session = gn.new_session("cpu", processes=1)
+    front = gn.codec(
+        case.space,
+        case.codecs,
+        sizes=case.sizes,
+        seeds=SEEDS,
+        limit=case.limit,
+        overrides=case.settings,
+        out=work,
+        session=session,
+        told=lambda code, done, total: print(f"{name}: {done} of {total}: {code}", flush=True),
+    )
+    machine = device.fingerprint(session.device)
+    return {**front.data, "case": name, "runs": runs_of(front.rows), "machine": machine}
+
+
+def runs_of(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """The p-values of the test of runs of draws, a seed each, by code."""
+    runs: dict[str, list[float]] = {}
+    for row in rows:
+        if row["metric"] == "runs_p" and row["value"] is not None:
+            runs.setdefault(row["predictor"], []).append(row["value"])
+    return runs
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="+", choices=list(CASES))
     parser.add_argument("--out", type=Path, default=Path("reports/bench"))
     parser.add_argument("--work", type=Path, default=Path("reports"))
-    parser.add_argument("--codecs", default=",".join(CODECS))
     arguments = parser.parse_args()
 
-    front = gn.codec(
-        "digits_sgld",
-        arguments.codecs.split(","),
-        sizes=SIZES,
-        seeds=SEEDS,
-        out=arguments.work,
-        session=gn.new_session("cpu"),
-        told=lambda name, done, total: print(f"{done} of {total}: {name}", flush=True),
-    )
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    machine = device.fingerprint(gn.new_session("cpu").device)
-    write_json(arguments.out / "codec.json", {**front.data, "machine": machine})
+    for name in arguments.cases:
+        report = measure(name, arguments.work)
+        write_json(make_dir(arguments.out) / f"codec_{name}.json", report)
 
 
 if __name__ == "__main__":
