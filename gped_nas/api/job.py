@@ -42,7 +42,7 @@ from gped_nas.search.database import storage_refusals
 from gped_nas.search.engine import Local
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.objectives import check_measurable
-from gped_nas.search.record import FINISHED, TrialRecord
+from gped_nas.search.record import TrialRecord
 from gped_nas.search.run import TIMEOUT, TimeLimit, search
 from gped_nas.search.snapshot import EXHAUSTED
 from gped_nas.search.space import SearchSpace
@@ -341,6 +341,13 @@ class _Job:
     def search(self, study: Study, trainer: Trainer) -> str:
         """Ask, train and tell until there are enough trials, and note why it ended before that."""
         self._enter_students(study)
+        for record in study.ledger.records():
+            trainer.put_in_place(record)  # of a run that was killed before it did
+
+        def told(record: TrialRecord, finished: int) -> None:
+            trainer.put_in_place(record)
+            self._tell(record, finished)
+
         with limited(trainer, self.space.search.student_timeout) as distil_and_evaluate:
             reason = search(
                 self.space,
@@ -350,7 +357,7 @@ class _Job:
                 limit=self.limit,
                 input_shape=self.dataset.input_shape,
                 num_classes=self.dataset.num_outputs,
-                told=self._tell,
+                told=told,
                 should_stop=self.session.should_stop,
             )
         notes = {
@@ -368,11 +375,12 @@ class _Job:
         return reason
 
     def _enter_students(self, study: Study) -> None:
-        states = Counter(record.state for record in study.ledger.records())
+        records = study.ledger.records()
+        states = Counter(record.state for record in records)
         del states["running"]  # those of a run that was killed are taken back now
         self.follower.enter_students(
             states,
-            finished=sum(num for state, num in states.items() if state in FINISHED),
+            finished=sum(record.is_counted for record in records),
             total=self.n_trials,
             at_once=self.space.search.students_at_once,
         )

@@ -39,24 +39,27 @@ def with_latency(
     """Records with the latency of their students, all of them timed in turn.
 
     Args:
-        records: of a population; those that failed stay as they are.
+        records: of a population, with their variants; those that failed stay as they are.
         load: the student of a record.
         cfg: how they are timed.
 
     Raises:
         EnvironmentProblem: ONNX Runtime is asked for and not installed.
     """
-    timed = {
-        record.trial: time_student(load(record), cfg)
-        for record in records
-        if record.state == "complete"
-    }
-    latencies = dict(zip(timed, time_all(list(timed.values()), cfg), strict=True))
+    complete = []
+    for record in records:
+        if record.state == "complete":
+            complete += [record, *record.variants]
+    timed = [time_student(load(record), cfg) for record in complete]
+    latencies = iter(time_all(timed, cfg))
 
     results = []
     for record in records:
-        if record.trial in latencies:
-            record = _add(record, latencies[record.trial])
+        if record.state == "complete":
+            variants = record.variants
+            record = _add(record, next(latencies))
+            timed_variants = tuple(_add(variant, next(latencies)) for variant in variants)
+            record = record.replace(variants=timed_variants)
         results.append(record)
     return results
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from gped_nas import device as devices
-from gped_nas.api.students import Trainer
+from gped_nas.api.students import Trainer, origin_of
 from gped_nas.distill.kernel import TrainedStudent
 from gped_nas.distill.student import load_student, save_student
 from gped_nas.errors import StreamError
@@ -73,12 +73,14 @@ def _train_again(
 ) -> None:
     """Train a student with those that it was trained beside, and put back whoever is missing."""
     # Studies of earlier versions do not say who was trained beside whom.
-    beside = record.extra.get("trained_with", [record.trial])
+    beside = record.extra.get("trained_with", [record.trained_in])
     genotypes = [Genotype.from_json(records[trial].genotype) for trial in beside]
-    by_trial = {member.trial: member for member in missing}
+    by_training: dict[int, list[TrialRecord]] = {}
+    for member in missing:
+        by_training.setdefault(member.trained_in, []).append(member)
     for trial, student in zip(beside, trainer.distill(genotypes), strict=True):
-        if trial in by_trial:
-            _put_back(trainer, by_trial[trial], student, machine)
+        for member in by_training.get(trial, ()):
+            _put_back(trainer, member, student, machine)
 
 
 def _put_back(
@@ -90,7 +92,8 @@ def _put_back(
     genotype = Genotype.from_json(record.genotype)
     spec_sha256 = ""
     if not trained.failure:
-        spec = trainer.spec(genotype, trial=str(record.trial))
+        origin = origin_of(record.trained_in, is_variant=record.variant_of is not None)
+        spec = trainer.spec(genotype, **origin)
         # that of an earlier version says nothing of the scale
         for candidate in (replace(spec, scale=None), spec):
             save_student(building, candidate, trained.params)

@@ -1,10 +1,11 @@
 """From genotypes to trial records: distil a population, write each student, and measure it."""
 
+import itertools
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from gped_nas.evaluate.judging import evaluate
 from gped_nas.evaluate.metrics import reliability
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.student import StudentPredictor, population_predictions
+from gped_nas.io import environment
 from gped_nas.models.base import FAMILIES, Genotype
 from gped_nas.models.costs import cost_of, macs_by_operator
 from gped_nas.search.ledger import Claim
@@ -103,9 +105,30 @@ class Trainer:
         for claim, student in zip(claims, students, strict=True):
             trials.append(_Trial(claim, student, together, seconds_each))
         cfg = self.teacher.space.latency
-        records = self._records(trials)
+        records = self._with_variants(trials)
         # Whoever is timed has the machine alone: all are trained and judged before the first one.
         yield from records if cfg is None else with_latency(list(records), self.load, cfg)
+
+    def _with_variants(self, trials: Sequence["_Trial"]) -> Iterator[TrialRecord]:
+        """The records of a population with those of their students in other storage types.
+
+        A student that another type makes useless has no such variant. What it takes to measure
+        them is time of the trial that was trained.
+        """
+        all_trials = []
+        for trial in trials:
+            all_trials += [trial, *trial.variants()]
+        records = self._records(all_trials)
+
+        for trial in trials:
+            record = next(records)
+            measured = list(itertools.islice(records, len(trial.claim.dtypes)))
+            variants = []
+            for variant in measured:
+                if record.state == variant.state == "complete":
+                    variants.append(variant.replace(seconds=0.0))
+            seconds = record.seconds + sum(variant.seconds for variant in measured)
+            yield record.replace(seconds=round(seconds, 4), variants=tuple(variants))
 
     def _records(self, trials: Sequence["_Trial"]) -> Iterator[TrialRecord]:
         """The records of a population whose students are trained."""
@@ -192,7 +215,23 @@ class Trainer:
 
     def folder_of(self, record: TrialRecord) -> Path:
         """Where the student of a trial lies, if it was kept."""
+        if record.trial == record.variant_of:
+            return self.folder / _name_of_variant(record)
         return self.folder / str(record.trial)
+
+    def put_in_place(self, record: TrialRecord) -> None:
+        """Move the student of a variant, written before its trial had a number, to that number.
+
+        Nothing happens where it lies there already, or was not kept.
+        """
+        if record.variant_of is None or record.trial == record.variant_of:
+            return
+        written = self.folder / _name_of_variant(record)
+        if (written / SPEC_FILE).is_file() and not self.has(record):
+            folder = self.folder_of(record)
+            with environment("put the student in", folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                written.rename(folder)
 
     def has(self, record: TrialRecord) -> bool:
         """Whether the files of a trial's student are there."""
@@ -254,9 +293,8 @@ class Trainer:
 
     def _keep(self, trial: "_Trial") -> tuple[Student, int]:
         """Write a student; itself, read back, and the size of its weights file."""
-        number = trial.claim.number
-        folder = self.folder / str(number)
-        spec = self.spec(trial.claim.genotype, trial=str(number))
+        folder = self.folder_of(trial.failed(""))
+        spec = self.spec(trial.claim.genotype, **trial.origin)
         num_bytes = save_student(folder, spec, trial.trained.params)
         return load_student(folder), num_bytes
 
@@ -317,6 +355,7 @@ class Trainer:
         }
         return TrialRecord(
             trial=trial.claim.number,
+            variant_of=trial.variant_of,
             spec_sha256=student.spec_sha256,
             state="complete",
             genotype=genotype.to_json(),
@@ -339,17 +378,56 @@ class _Trial:
         trained: its student.
         together: trials whose students were trained beside it, itself included, in order.
         seconds: that it took so far; of what was done for several, its share.
+        is_variant: whether it is another trial's student in another storage type. Its own trial is
+            yet to be made, so that the claim's number is that of the other one.
     """
 
     claim: Claim
     trained: TrainedStudent
     together: Sequence[int]
     seconds: float
+    is_variant: bool = False
+
+    @property
+    def variant_of(self) -> int | None:
+        """The trial that the student was trained for, if that is another one."""
+        return self.claim.number if self.is_variant else None
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What the student's spec says of it."""
+        return origin_of(self.claim.number, is_variant=self.is_variant)
+
+    def variants(self) -> list["_Trial"]:
+        """The same student in its other storage types."""
+        trials = []
+        for dtype in self.claim.dtypes:
+            genotype = self.claim.genotype.replace(storage_dtype=dtype)
+            claim = replace(self.claim, genotype=genotype, dtypes=())
+            trials.append(_Trial(claim, self.trained, self.together, 0.0, is_variant=True))
+        return trials
 
     def failed(self, reason: str) -> TrialRecord:
         """The record of a failure."""
         genotype = self.claim.genotype.to_json()
-        return TrialRecord(self.claim.number, "failed", genotype, reason=reason)
+        return TrialRecord(
+            self.claim.number, "failed", genotype, reason=reason, variant_of=self.variant_of
+        )
+
+
+def origin_of(trained_in: int, *, is_variant: bool) -> dict[str, str]:
+    """What a student's spec says of the trial it is of.
+
+    Args:
+        trained_in: the trial that it was trained for.
+        is_variant: whether it is that of another trial, which had no number when it was written.
+    """
+    return {"trained_in" if is_variant else "trial": str(trained_in)}
+
+
+def _name_of_variant(record: TrialRecord) -> str:
+    """The folder of a variant's student while its trial has no number."""
+    return f"{record.variant_of}-{record.genotype['storage_dtype']}"
 
 
 def _thin(curve: tuple[tuple[int, float], ...]) -> Iterable[tuple[int, float]]:

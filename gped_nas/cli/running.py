@@ -142,9 +142,7 @@ def run(
 
 def _num_finished(study: Any) -> int:
     """How many trials of a study count."""
-    from gped_nas.search.record import FINISHED
-
-    return sum(record.state in FINISHED for record in study.records())
+    return sum(record.is_counted for record in study.records())
 
 
 def _say_time_is_over(study: Any, again: str) -> None:

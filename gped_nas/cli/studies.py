@@ -168,8 +168,6 @@ def _count(study: Any) -> dict[str, Any]:
     """What the trials of a study came to; none runs where nobody is at work."""
     from collections import Counter
 
-    from gped_nas.search.record import FINISHED
-
     records, chosen = study.records(), study.chosen()
     is_at_work = study.is_at_work()
     references = study.ledger.document.references
@@ -177,7 +175,7 @@ def _count(study: Any) -> dict[str, Any]:
     counts = Counter(_state_of(record, is_at_work) for record in records)
 
     return {
-        "finished": sum(record.state in FINISHED for record in records),
+        "finished": sum(record.is_counted for record in records),
         **{state: counts[state] for state in sorted(counts)},
         "on the front": len(study.front_records()),
         "chosen": _number(chosen),

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from gped_nas.evaluate.measured import TEST, Key, public_name
 from gped_nas.search.goals import MetricWords, Objective
-from gped_nas.search.record import FINISHED, TrialRecord
+from gped_nas.search.record import TrialRecord
 from gped_nas.search.snapshot import (
     EXHAUSTED,
     PairedDifference,
@@ -254,7 +254,7 @@ def evidence_of(
     constraints = snapshot.config.get("constraints")
     return Evidence(
         student=student,
-        num_finished=sum(state in FINISHED for state in states),
+        num_finished=sum(record.is_counted for record in snapshot.records),
         num_complete=states.count("complete"),
         objectives=snapshot.objectives,
         constraints=constraints if isinstance(constraints, Mapping) else {},

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from optuna.trial import TrialState
 
@@ -18,17 +18,20 @@ class Answer:
     Attributes:
         record: its record.
         excess: by how much each constraint is broken; at most 0 where it holds.
+        variants: of the same student in other storage types; trials are made of them once this
+            one is stored.
     """
 
     record: TrialRecord
     excess: Mapping[str, float] = field(default_factory=dict)
+    variants: "tuple[Answer, ...]" = ()
 
 
 def fail_unless_finite(answer: Answer) -> tuple[Answer, str]:
     """The answer to store, and the text of its record; a failed one if a number is not finite."""
     record = answer.record.replace(created=round(time.time(), 3))
     try:
-        return Answer(record, answer.excess), record.dumps()
+        return replace(answer, record=record), record.dumps()
     except ValueError:
         failed = TrialRecord(
             trial=record.trial,

@@ -1,6 +1,5 @@
 """Asks Optuna for new trials: queued ones first, then those that the space's sampler draws."""
 
-import itertools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from gped_nas.models.base import Genotype
 from gped_nas.search.creation import Place
 from gped_nas.search.dimensions import Choice
 from gped_nas.search.drafts import Drafts
-from gped_nas.search.drawing import make_sampler, sampler_seed, undrawn
+from gped_nas.search.drawing import make_sampler, next_trainings, sampler_seed, undrawn
 from gped_nas.search.rows import Refusal
 from gped_nas.search.space import FINITE_SAMPLERS, SearchSpace
 
@@ -30,7 +29,7 @@ class Asker:
         study_id = storage.get_study_id_from_name(name)
         self._drafts = Drafts(storage, study_id)
         self._study = optuna.load_study(storage=self._drafts, study_name=name)  # type: ignore[arg-type]
-        self._listed: Iterator[dict[str, Choice]] | None = None
+        self._listed: list[dict[str, Choice]] | None = None
 
     def ask(
         self, space: SearchSpace, num: int, root: int, *, trials: Sequence[FrozenTrial], number: int
@@ -60,8 +59,8 @@ class Asker:
     ) -> int:
         """Queue the next genotypes of a finite space; returns how many there were."""
         if self._listed is None:
-            self._listed = iter(undrawn(space, root, trials))
-        queued = list(itertools.islice(self._listed, max(0, num)))
+            self._listed = undrawn(space, root, trials)
+        queued, self._listed = next_trainings(space, self._listed, max(0, num), trials)
         for params in queued:
             self._study.enqueue_trial(params)
         return len(queued)

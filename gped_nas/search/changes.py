@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
@@ -24,7 +24,7 @@ from gped_nas.search.rows import ROW, Refusal
 from gped_nas.search.storage import patiently
 from gped_nas.search.trials import FOREIGN
 
-_CONSTRAINT = "constraints:"
+CONSTRAINT = "constraints:"
 """Before a constraint's name: the system attribute in which Optuna looks for its excess."""
 
 
@@ -80,8 +80,26 @@ def change_trial(storage: BaseStorage, trial_id: int, decide: Decide) -> Change 
     return change_trials(storage, {trial_id: decide})[trial_id]
 
 
+class Beside(Protocol):
+    """What else is written with changes of trials."""
+
+    def write(self, connection: Connection, changed: Sequence[int]) -> None:
+        """Write it in the same transaction.
+
+        Args:
+            connection: in the transaction.
+            changed: identifiers of the trials that were changed; perhaps of a transaction that is
+                tried again after it was rolled back.
+        """
+        ...
+
+    def write_by_calls(self, changed: Sequence[int]) -> None:
+        """Write it by calls of Optuna, in memory."""
+        ...
+
+
 def change_trials(
-    storage: BaseStorage, decisions: Mapping[int, Decide]
+    storage: BaseStorage, decisions: Mapping[int, Decide], beside: Beside | None = None
 ) -> dict[int, Change | Refusal]:
     """What was made of trials, once it is written: in a database, all of it in one transaction.
 
@@ -89,6 +107,7 @@ def change_trials(
         storage: where they lie.
         decisions: by Optuna's identifier, not the trial's number; see ``Decide``. Nothing is
             written where one refuses.
+        beside: what else is written then.
 
     Raises:
         StorageInternalError: the database takes nothing.
@@ -98,6 +117,8 @@ def change_trials(
         changes = {}
         for trial_id, decide in decisions.items():
             changes[trial_id] = _change_by_calls(storage, trial_id, decide)
+        if beside is not None:
+            beside.write_by_calls(_changed(changes))
         return changes
 
     if not decisions:
@@ -111,6 +132,9 @@ def change_trials(
             # in one order, so that two who change the same trials do not wait for each other
             for trial_id in sorted(once):
                 outcomes[trial_id] = _change_in_database(connection, trial_id, once[trial_id])
+            # what a lost connection had written, it had written whole
+            if beside is not None:
+                beside.write(connection, _changed(outcomes))
         return outcomes
 
     changes = {}
@@ -118,6 +142,10 @@ def change_trials(
         written = once[trial_id].written
         changes[trial_id] = written if outcome is _WRITTEN and written else outcome
     return changes
+
+
+def _changed(outcomes: Mapping[int, Change | Refusal]) -> list[int]:
+    return [trial_id for trial_id, outcome in outcomes.items() if isinstance(outcome, Change)]
 
 
 class _DecidedOnce:
@@ -185,7 +213,7 @@ def _change_by_calls(storage: BaseStorage, trial_id: int, decide: Decide) -> Cha
     try:
         if end is not None:
             for name, value in end.excess.items():
-                storage.set_trial_system_attr(trial_id, _CONSTRAINT + name, value)
+                storage.set_trial_system_attr(trial_id, CONSTRAINT + name, value)
             for name, value in end.numbers.items():
                 storage.set_trial_user_attr(trial_id, name, value)
         if change.row is not None:
@@ -221,9 +249,9 @@ def _change_in_database(connection: Connection, trial_id: int, decide: Decide) -
         return change
 
     write_attributes(connection, attributes, trial_id, {**user_attributes, **end.numbers})
-    excess = {_CONSTRAINT + name: value for name, value in end.excess.items()}
+    excess = {CONSTRAINT + name: value for name, value in end.excess.items()}
     write_attributes(connection, models.TrialSystemAttributeModel.__table__, trial_id, excess)
-    _write_values(connection, models.TrialValueModel, trial_id, end.values or ())
+    write_values(connection, trial_id, end.values or ())
     # the column's own zone, whatever that of this machine
     now = datetime.now(UTC).replace(tzinfo=None)
     ended = {"state": end.state, "datetime_complete": now}
@@ -255,10 +283,9 @@ def write_attributes(
     connection.execute(sqlalchemy.insert(table), rows)
 
 
-def _write_values(
-    connection: Connection, model: Any, trial_id: int, values: Sequence[float]
-) -> None:
+def write_values(connection: Connection, trial_id: int, values: Sequence[float]) -> None:
     """Write the values of a trial's objectives."""
+    model = models.TrialValueModel
     rows = []
     for i, value in enumerate(values):
         stored, kind = model.value_to_stored_repr(value)

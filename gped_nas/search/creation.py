@@ -1,7 +1,7 @@
-"""New trials written whole, all of a population in one transaction."""
+"""Trials written whole, all of a population in one transaction."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy
@@ -16,7 +16,7 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
 from sqlalchemy import Connection
 
-from gped_nas.search.changes import database_of, refusals
+from gped_nas.search.changes import database_of, refusals, write_values
 from gped_nas.search.storage import patiently
 
 Place = tuple[int, int]
@@ -54,10 +54,26 @@ def create_trials(
             # a connection that was lost may have written them
             first = _first_written(connection, study_id, templates) if num_calls > 1 else None
             if first is None:
-                first = _write(connection, study_id, templates)
+                first = _next_number(connection, study_id)
+                _write(connection, study_id, first, templates)
             return _places(connection, study_id, first, len(templates))
 
     return patiently(backend, write)
+
+
+def insert_trials(
+    connection: Connection, study_id: int, make: Callable[[int], Sequence[FrozenTrial]]
+) -> None:
+    """Write trials in a transaction that has begun.
+
+    Args:
+        connection: in it.
+        study_id: of the study.
+        make: the trials, by the number of the first of them.
+    """
+    _lock(connection, study_id)
+    first = _next_number(connection, study_id)
+    _write(connection, study_id, first, make(first))
 
 
 def _lock(connection: Connection, study_id: int) -> None:
@@ -79,17 +95,22 @@ def _first_written(
     return first
 
 
-def _write(connection: Connection, study_id: int, templates: Sequence[FrozenTrial]) -> int:
-    """Write all rows; the first one's number."""
-    _check_ranges(connection, study_id, templates)
+def _next_number(connection: Connection, study_id: int) -> int:
     trials = models.TrialModel.__table__
     num = sqlalchemy.select(sqlalchemy.func.count()).where(trials.c.study_id == study_id)
-    first = int(connection.execute(num).scalar_one())
+    return int(connection.execute(num).scalar_one())
 
+
+def _write(
+    connection: Connection, study_id: int, first: int, templates: Sequence[FrozenTrial]
+) -> None:
+    """Write all rows of trials that are numbered from ``first``."""
+    _check_ranges(connection, study_id, templates)
+    trials = models.TrialModel.__table__
     rows = []
     for number, template in enumerate(templates, start=first):
-        start = {"datetime_start": _utc(template), "state": template.state}
-        rows.append({"study_id": study_id, "number": number, **start})
+        times = {"datetime_start": _utc(template), "datetime_complete": _utc_of_end(template)}
+        rows.append({"study_id": study_id, "number": number, "state": template.state, **times})
     connection.execute(sqlalchemy.insert(trials), rows)
 
     params, user_attributes, system_attributes = [], [], []
@@ -98,6 +119,7 @@ def _write(connection: Connection, study_id: int, templates: Sequence[FrozenTria
         params += _rows_of_params(trial_id, template)
         user_attributes += _rows_of_attributes(trial_id, template.user_attrs)
         system_attributes += _rows_of_attributes(trial_id, template.system_attrs)
+        write_values(connection, trial_id, template.values or ())
 
     for model, model_rows in (
         (models.TrialParamModel, params),
@@ -106,7 +128,6 @@ def _write(connection: Connection, study_id: int, templates: Sequence[FrozenTria
     ):
         if model_rows:
             connection.execute(sqlalchemy.insert(model.__table__), model_rows)
-    return first
 
 
 def _places(connection: Connection, study_id: int, first: int, num: int) -> list[Place]:
@@ -161,3 +182,8 @@ def _rows_of_attributes(trial_id: int, attributes: Mapping[str, Any]) -> list[di
 def _utc(template: FrozenTrial) -> Any:
     """The start as the column holds it."""
     return models.TrialModel(datetime_start=template.datetime_start)._datetime_start_utc
+
+
+def _utc_of_end(template: FrozenTrial) -> Any:
+    """The end as the column holds it; None of one that runs."""
+    return models.TrialModel(datetime_complete=template.datetime_complete)._datetime_complete_utc

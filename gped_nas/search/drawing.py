@@ -1,7 +1,7 @@
 """Which genotypes come next: samplers, their seeds, and the list of a finite space."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -45,19 +45,66 @@ def undrawn(
 
     One that failed by itself would fail again; one whose run was interrupted is listed again.
     """
-    drawn_before: set[Genotype] = set()
-    for trial in trials:
-        if trial.state != TrialState.FAIL or is_its_fault(read_record(trial).reason):
-            params = {**trial.params, **trial.system_attrs.get("fixed_params", {})}
-            # What another program queued may give no genotype, or none yet.
-            with contextlib.suppress(ValueError, TypeError, KeyError):
-                drawn_before.add(space.genotype_of(params))
-
+    drawn_before = _genotypes_of(
+        space,
+        (
+            trial
+            for trial in trials
+            if trial.state != TrialState.FAIL or is_its_fault(read_record(trial).reason)
+        ),
+    )
     everything = list(space.enumerate())
     if space.search.sampler == "brute_force":
         order = rng.seed(root, "brute_force")
         everything.sort(key=lambda params: rng.seed(order, canonical_json(params)))
     return [params for params in everything if space.genotype_of(params) not in drawn_before]
+
+
+def _genotypes_of(space: SearchSpace, trials: Iterable[FrozenTrial]) -> set[Genotype]:
+    genotypes = set()
+    for trial in trials:
+        params = {**trial.params, **trial.system_attrs.get("fixed_params", {})}
+        # What another program queued may give no genotype, or none yet.
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            genotypes.add(space.genotype_of(params))
+    return genotypes
+
+
+def next_trainings(
+    space: SearchSpace,
+    listed: Sequence[dict[str, Choice]],
+    num: int,
+    trials: Iterable[FrozenTrial],
+) -> tuple[list[dict[str, Choice]], list[dict[str, Choice]]]:
+    """The first genotypes of a list that are trainings of their own, and the rest of the list.
+
+    Those whose student another trial has meanwhile, stored as a variant, are dropped. Those that a
+    training of these will answer stay in the list, for it may yet be refused.
+
+    Args:
+        space: of the genotypes.
+        listed: their parameters.
+        num: how many are wanted.
+        trials: all trials of the study.
+    """
+    is_over = (TrialState.COMPLETE, TrialState.PRUNED)
+    answered = _genotypes_of(space, (trial for trial in trials if trial.state in is_over))
+    queued: list[dict[str, Choice]] = []
+    rest: list[dict[str, Choice]] = []
+    trained = set()
+    for i, params in enumerate(listed):
+        if len(queued) == num:
+            return queued, [*rest, *listed[i:]]
+        if space.genotype_of(params) in answered:
+            continue
+
+        training = space.training_of(params)
+        if training in trained:
+            rest.append(params)
+        else:
+            trained.add(training)
+            queued.append(params)
+    return queued, rest
 
 
 def draw_at_random(space: SearchSpace, num: int) -> list[Genotype]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from gped_nas.evaluate.measured import Direction
 from gped_nas.search.goals import Objective
-from gped_nas.search.record import FINISHED, Above, TrialRecord
+from gped_nas.search.record import Above, TrialRecord
 
 _NEAR = 0.1
 """Of what the best student gains over the guess, the share below which a student is near it."""
@@ -72,7 +72,7 @@ def explain_empty_front(
 ) -> tuple[str, str]:
     """Why no student is on the front, and what to do."""
     complete = [record for record in records if record.state == "complete"]
-    if not any(record.state in FINISHED for record in records):
+    if not any(record.is_counted for record in records):
         return "no trial has finished", "run the search on"
     if not complete:
         return "no student is feasible", "loosen the constraints"

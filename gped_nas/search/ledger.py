@@ -65,6 +65,7 @@ from gped_nas.search.trials import (
     row_or_none,
     sealed_row,
 )
+from gped_nas.search.variants import VariantWriter, is_finite
 
 if TYPE_CHECKING:
     from gped_nas.models.base import Genotype
@@ -85,6 +86,7 @@ class Claim:
         until: training steps after which it pauses, earlier ones included; None for no end.
         budget: training steps spent before.
         checkpoint: where to go on from; empty for the beginning.
+        dtypes: the storage types beside that of the genotype in which its student is measured.
     """
 
     number: int
@@ -92,6 +94,7 @@ class Claim:
     until: int | None = None
     budget: int = 0
     checkpoint: str = ""
+    dtypes: tuple[str, ...] = ()
 
 
 class Ledger:
@@ -272,8 +275,8 @@ class Ledger:
                 else:
                     row = self._claimed_row(asked, now)
                     self._write_row(asked.number, row)
-                    claims.append(self._hold(asked.number, drawn, row))
-            claims += self._claim_drafts(drafts, now)
+                    claims.append(self._hold(space, asked.number, drawn, row))
+            claims += self._claim_drafts(space, drafts, now)
             if is_refused:
                 trials = self._study.get_trials(deepcopy=False)
         return claims
@@ -292,11 +295,14 @@ class Ledger:
             genotype = space.genotype_of(trial.params)
             claimed = self._move(trial.number, lambda row: rows.claim(row, self.owner, now))
             if isinstance(claimed, Row):
-                claims.append(self._hold(trial.number, genotype, claimed))
+                claims.append(self._hold(space, trial.number, genotype, claimed))
         return claims
 
     def _claim_drafts(
-        self, drafts: Sequence[tuple[optuna.Trial, "Genotype"]], now: float
+        self,
+        space: "SearchSpace",
+        drafts: Sequence[tuple[optuna.Trial, "Genotype"]],
+        now: float,
     ) -> list[Claim]:
         """The claims of trials that were just drawn, written at once."""
         claimed_rows = [self._claimed_row(asked, now) for asked, _ in drafts]
@@ -309,7 +315,7 @@ class Ledger:
             places, drafts, claimed_rows, strict=True
         ):
             self._ids[number] = trial_id
-            claims.append(self._hold(number, genotype, row))
+            claims.append(self._hold(space, number, genotype, row))
         return claims
 
     def _claimed_row(self, asked: optuna.Trial, now: float) -> Row:
@@ -319,9 +325,10 @@ class Ledger:
         assert isinstance(claimed, Row), "it waits"
         return claimed
 
-    def _hold(self, number: int, genotype: "Genotype", row: Row) -> Claim:
+    def _hold(self, space: "SearchSpace", number: int, genotype: "Genotype", row: Row) -> Claim:
         self._held[number] = row
-        return Claim(number, genotype, row.until, row.budget, row.checkpoint)
+        dtypes = space.other_dtypes(row.params or {})
+        return Claim(number, genotype, row.until, row.budget, row.checkpoint, dtypes)
 
     def _refuse(self, number: int, reason: str) -> None:
         """Fail a trial that no genotype could be drawn for."""
@@ -353,22 +360,24 @@ class Ledger:
         return self.finish_all([answer])[0]
 
     def finish_all(self, answers: Sequence[Answer]) -> list[TrialRecord | Refusal]:
-        """Finish trials with their records, all of them at once.
+        """Finish trials with their records, all of them at once, and make trials of their variants.
 
         A record with a number that is not finite becomes a failed one: it never reaches the front.
 
         Returns:
-            The records as they were stored, in order; or why one was not, where the claim was taken
-            back or the trial was finished meanwhile.
+            The records as they were stored, in order, with those of their variants; or why one was
+            not, where the claim was taken back or the trial was finished meanwhile.
         """
         ends = {}
         for answer in answers:
             finite, text = fail_unless_finite(answer)
             ends[finite.record.trial] = (finite, text)
-        decisions = {}
+        decisions, variants = {}, {}
         for number, (finite, text) in ends.items():
             decisions[self._id(number)] = functools.partial(self._decide_end, finite, text)
-        changes = change_trials(self._storage, decisions)
+            variants[self._id(number)] = [each for each in finite.variants if is_finite(each)]
+        writer = VariantWriter(self._storage, self._study_id, self._objective_names, variants)
+        changes = change_trials(self._storage, decisions, writer)
 
         outcomes: list[TrialRecord | Refusal] = []
         for number, (finite, _) in ends.items():
@@ -377,7 +386,8 @@ class Ledger:
                 outcomes.append(change)
             else:
                 self._held.pop(number, None)
-                outcomes.append(finite.record)
+                made = tuple(writer.records.get(number, ()))
+                outcomes.append(finite.record.replace(variants=made))
         return outcomes
 
     def _decide_end(self, answer: Answer, text: str, stored: StoredTrial) -> Change | Refusal:

@@ -1,7 +1,7 @@
 """What becomes of a genotype that was drawn: refused, trained, or answered as another trial."""
 
-from collections.abc import Container, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from gped_nas.io import canonical_json
 from gped_nas.models.costs import smallest_cost
@@ -20,7 +20,8 @@ class Plan:
     Attributes:
         refused: those that need no training, with their answers.
         train: those to train.
-        repeats: genotypes that are answered, or will be once a trial in training is.
+        repeats: genotypes that are answered, or will be once a trial in training is; those too that
+            differ from one in training by the storage type alone.
     """
 
     refused: tuple[Answer, ...]
@@ -31,7 +32,8 @@ class Plan:
 def plan_population(
     space: SearchSpace,
     claims: Iterable[Claim],
-    known: Container[str],
+    answered: Container[str],
+    training: Container[str],
     input_shape: tuple[int, ...],
     num_classes: int,
 ) -> Plan:
@@ -40,7 +42,8 @@ def plan_population(
     Args:
         space: the search space.
         claims: the population.
-        known: genotypes that are answered or in training, by their canonical text.
+        answered: genotypes with an answer, by their canonical text.
+        training: what is in training, see ``training_of``.
         input_shape, num_classes: of the dataset.
     """
     refused: list[Answer] = []
@@ -48,14 +51,14 @@ def plan_population(
     repeats: list[Claim] = []
 
     for claim in claims:
-        key = key_of(claim)
+        trains = training_of(claim)
         refusal = refuse_early(space, claim, input_shape, num_classes)
         if refusal is not None:
             refused.append(refusal)
-        elif key in known or key in train:
+        elif key_of(claim) in answered or trains in training or trains in train:
             repeats.append(claim)
         else:
-            train[key] = claim
+            train[trains] = claim
     return Plan(tuple(refused), tuple(train.values()), tuple(repeats))
 
 
@@ -86,6 +89,8 @@ def judge(record: TrialRecord, constraints: Mapping[str, float]) -> Answer:
 
     A complete one becomes infeasible if the network that is left breaks a constraint.
     """
+    variants = tuple(judge(variant, constraints) for variant in record.variants)
+    record = record.replace(variants=())
     if record.state == "failed" or not record.measures:
         return Answer(record)
 
@@ -93,13 +98,45 @@ def judge(record: TrialRecord, constraints: Mapping[str, float]) -> Answer:
     excess = violations(values, constraints)
     broken = [name for name, value in excess.items() if value > 0]
     if record.state != "complete" or not broken:
-        return Answer(record, excess)
+        return Answer(record, excess, variants)
 
     reasons = []
     for name in broken:
         expected = describe_constraint(name, constraints[name])
         reasons.append(f"{name} is {values[name]:g}, expected {expected}")
-    return Answer(record.replace(state="infeasible", reason="; ".join(reasons)), excess)
+    infeasible = record.replace(state="infeasible", reason="; ".join(reasons))
+    return Answer(infeasible, excess, variants)
+
+
+def give_variants(
+    answers: Sequence[Answer], waiting: Sequence[Claim]
+) -> tuple[list[Answer], list[Claim]]:
+    """Answers in which trials that wait for a variant are that variant, and who waits still.
+
+    Args:
+        answers: of students that were trained, with their variants.
+        waiting: trials whose genotypes may differ from theirs by the storage type alone.
+
+    Returns:
+        The answers, those of trials that waited after those that were trained; and the others.
+    """
+    claims = {key_of(claim): claim for claim in reversed(waiting)}
+    of_trained: list[Answer] = []
+    of_waiting: list[Answer] = []
+    for answer in answers:
+        variants = []
+        for variant in answer.variants:
+            claim = claims.pop(text_of(variant.record.genotype), None)
+            if claim is None:
+                variants.append(variant)
+            else:
+                record = variant.record.replace(trial=claim.number)
+                of_waiting.append(replace(variant, record=record))
+        of_trained.append(replace(answer, variants=tuple(variants)))
+
+    answered = {answer.record.trial for answer in of_waiting}
+    others = [claim for claim in waiting if claim.number not in answered]
+    return of_trained + of_waiting, others
 
 
 def repeat(claim: Claim, first: TrialRecord) -> TrialRecord:
@@ -109,13 +146,20 @@ def repeat(claim: Claim, first: TrialRecord) -> TrialRecord:
     Failed again, it would teach the sampler nothing, be drawn time after time, and one bad genotype
     would stop the study.
     """
-    reason = f"same genotype as trial {first.trial}"
+    genotype = claim.genotype.to_json()
+    is_same = text_of(genotype) == text_of(first.genotype)
+    reason = f"same {'genotype' if is_same else 'training'} as trial {first.trial}"
     if first.state == "failed":
         reason += f", which failed: {first.reason}"
-        genotype = claim.genotype.to_json()
+    if first.state == "failed" or not is_same:
         return TrialRecord(claim.number, "duplicate", genotype, reason=reason)
     return first.replace(
-        trial=claim.number, state="duplicate", reason=reason, seconds=0.0, spec_sha256=""
+        trial=claim.number,
+        state="duplicate",
+        reason=reason,
+        seconds=0.0,
+        spec_sha256="",
+        variant_of=None,
     )
 
 
@@ -134,6 +178,14 @@ def failed(claim: Claim, reason: str) -> TrialRecord:
 def key_of(claim: Claim) -> str:
     """A trial's genotype as canonical text."""
     return text_of(claim.genotype.to_json())
+
+
+def training_of(claim: Claim) -> str:
+    """What a trial trains, as canonical text: one for all types that its student is stored in."""
+    genotype = claim.genotype
+    if claim.dtypes:
+        genotype = genotype.replace(storage_dtype="float32")
+    return text_of(genotype.to_json())
 
 
 def text_of(genotype: Mapping[str, object]) -> str:

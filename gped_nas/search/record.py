@@ -25,7 +25,8 @@ Above = tuple[float, float, float] | None
 """A predictor's metric less the guess's, and the ends of the 95 % interval of the difference; None
 where the guess has no finite value."""
 FINISHED: frozenset[str] = frozenset({"complete", "pruned", "infeasible", "duplicate"})
-"""States that count towards ``--n-trials``; failed ones are bounded by ``max_failures`` instead."""
+"""States that count towards ``--n-trials``, see ``TrialRecord.is_counted``; failed trials are
+bounded by ``max_failures`` instead."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ class TrialRecord:
         created: seconds since the epoch when it was told.
         spec_sha256: the digest in its student's ``spec.json``; empty where no student was kept, or
             before specs had one.
+        variant_of: the trial whose student this is, stored in another type; None for a student that
+            was trained for this trial.
+        repeat_of: the trial that answers a genotype that was drawn again; None of any other, and of
+            repeats in studies that counted them.
+        variants: the same student in other storage types, on the way from who measured it to the
+            ledger, which makes trials of them; never stored here.
         is_sealed: whether its digest was read with it; not so before records had one.
     """
 
@@ -68,7 +75,20 @@ class TrialRecord:
     seconds: float = 0.0
     created: float = 0.0
     spec_sha256: str = ""
+    variant_of: int | None = None
+    repeat_of: int | None = None
+    variants: "tuple[TrialRecord, ...]" = field(default=(), compare=False)
     is_sealed: bool = field(default=True, compare=False)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is a finished trial: neither a variant nor a repeat of another one."""
+        return self.state in FINISHED and self.variant_of is None and self.repeat_of is None
+
+    @property
+    def trained_in(self) -> int:
+        """The trial that its student was trained for."""
+        return self.trial if self.variant_of is None else self.variant_of
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -102,6 +122,12 @@ class TrialRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: keys as the attributes, measures as ``metrics``, ``intervals`` and ``n``."""
+        relations = {}
+        if self.variant_of is not None:
+            relations["variant_of"] = self.variant_of
+        if self.repeat_of is not None:
+            relations["repeat_of"] = self.repeat_of
+
         return {
             "schema_version": SCHEMA_VERSION,
             "trial": self.trial,
@@ -117,6 +143,7 @@ class TrialRecord:
             "seconds": self.seconds,
             "created": self.created,
             "spec_sha256": self.spec_sha256,
+            **relations,
         }
 
     def dumps(self) -> str:
@@ -182,6 +209,8 @@ class _RecordFile:
     seconds: float = 0.0
     created: float = 0.0
     spec_sha256: str = ""
+    variant_of: int | None = None
+    repeat_of: int | None = None
 
     def record(self) -> TrialRecord:
         measures: dict[Key, Measured] = from_public(self.metrics, self.intervals, self.n, self.why)
@@ -203,6 +232,8 @@ class _RecordFile:
             seconds=self.seconds,
             created=self.created,
             spec_sha256=self.spec_sha256,
+            variant_of=self.variant_of,
+            repeat_of=self.repeat_of,
         )
 
 

@@ -14,14 +14,16 @@ from gped_nas.search.engine import Engine, Trained
 from gped_nas.search.ledger import Claim, Ledger
 from gped_nas.search.planning import (
     failed,
+    give_variants,
     is_answer,
     judge,
     key_of,
     plan_population,
     repeat,
     text_of,
+    training_of,
 )
-from gped_nas.search.record import FINISHED, TrialRecord
+from gped_nas.search.record import TrialRecord
 from gped_nas.search.rows import Refusal
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.trials import INTERRUPTED, NOT_DRAWN
@@ -66,7 +68,7 @@ class Standing:
     """How far a study is, record by record.
 
     Attributes:
-        num_finished: trials that count.
+        num_finished: trials that count, see ``TrialRecord.is_counted``.
         failed: those that failed by themselves.
         answers: the first answer to each genotype.
     """
@@ -77,7 +79,7 @@ class Standing:
 
     def add(self, record: TrialRecord) -> None:
         """Take a record into account."""
-        if record.state in FINISHED:
+        if record.is_counted:
             self.num_finished += 1
         is_of_others = record.reason == INTERRUPTED or record.reason.startswith(NOT_DRAWN)
         if record.state == "failed" and not is_of_others:
@@ -181,6 +183,8 @@ class _Loop:
     """Trials in training by what they train."""
     _repeats: list[Claim] = field(default_factory=list)
     """Trials that wait for the answer of one in training."""
+    _landed: dict[str, TrialRecord] = field(default_factory=dict)
+    """What came of the trials of the population that landed last, by what they trained."""
     _began: dict[int, float] = field(default_factory=dict)
     """When a population began, by its first trial."""
 
@@ -217,7 +221,8 @@ class _Loop:
         plan = plan_population(
             self.space,
             claims,
-            {**self.standing.answers, **self._training},
+            self.standing.answers,
+            self._training,
             self.input_shape,
             self.num_classes,
         )
@@ -226,16 +231,21 @@ class _Loop:
         if plan.train:
             self._began[plan.train[0].number] = time.monotonic()
             for claim in plan.train:
-                self._training[key_of(claim)] = claim
+                self._training[training_of(claim)] = claim
             self.engine.submit(plan.train)
         self._answer_repeats()
         return ""
 
     def land(self, trained: Trained) -> None:
         """Finish the trials of a population, and those that waited for one of its answers."""
-        self._finish([judge(record, self.space.constraints) for record in trained.records])
-        for claim in trained.claims:
-            del self._training[key_of(claim)]
+        judged = [judge(record, self.space.constraints) for record in trained.records]
+        judged, self._repeats = give_variants(judged, self._repeats)
+        stored = self._finish(judged)
+
+        self._landed = {}
+        for claim, record in zip(trained.claims, stored, strict=False):
+            self._landed[training_of(claim)] = record
+            del self._training[training_of(claim)]
         self._answer_repeats()
         began = self._began.pop(trained.claims[0].number)
         self.limit.population_s = time.monotonic() - began
@@ -249,11 +259,11 @@ class _Loop:
         """Answer the repeats of genotypes that are not in training any more."""
         answers, waiting = [], []
         for claim in self._repeats:
-            key = key_of(claim)
-            original = self.standing.answers.get(key)
-            if key in self._training:
+            training = training_of(claim)
+            original = self.standing.answers.get(key_of(claim), self._landed.get(training))
+            if training in self._training:
                 waiting.append(claim)
-            elif original is not None:
+            elif original is not None and is_answer(original):
                 excess = judge(original, self.space.constraints).excess
                 answers.append(Answer(repeat(claim, original), excess))
             else:
@@ -262,12 +272,14 @@ class _Loop:
         self._repeats = waiting
         self._finish(answers)
 
-    def _finish(self, answers: Sequence[Answer]) -> None:
-        """Store how trials ended, and tell it."""
-        for record in _store(self.ledger, answers):
+    def _finish(self, answers: Sequence[Answer]) -> list[TrialRecord]:
+        """Store how trials ended, and tell it; the records, then those of their variants."""
+        records = _store(self.ledger, answers)
+        for record in records:
             self.standing.add(record)
             if record.state != "running":
                 self.told(record, self.standing.num_finished)
+        return records
 
 
 def _store(ledger: Ledger, answers: Sequence[Answer]) -> list[TrialRecord]:
@@ -284,4 +296,6 @@ def _store(ledger: Ledger, answers: Sequence[Answer]) -> list[TrialRecord]:
         if isinstance(stored, Refusal):
             stored = ledger.record(answer.record.trial)
         records.append(stored)
-    return records
+
+    variants = [variant for record in records for variant in record.variants]
+    return [record.replace(variants=()) for record in records] + variants

@@ -60,6 +60,11 @@ class SearchConfig(Config):
         description="seconds of training and measuring that a student may take; its trial fails "
         "after them",
     )
+    every_dtype: bool = Field(
+        default=True,
+        description="store and measure each trained student in all storage types of its space; "
+        "the others are trials of their own, which count neither as trained nor in time",
+    )
 
 
 class BaselineConfig(Config):
@@ -266,6 +271,29 @@ class SearchSpace:
     def genotype_of(self, params: Mapping[str, Choice]) -> Genotype:
         """The genotype that these parameters of Optuna give."""
         return self.draw(Fixed(params))
+
+    def other_dtypes(self, params: Mapping[str, Choice | None]) -> tuple[str, ...]:
+        """The storage types beside the drawn one that a student is stored in, too.
+
+        Args:
+            params: what was drawn, Optuna's.
+        """
+        if not self.search.every_dtype:
+            return ()
+        for student in self.students:
+            name = f"{student.prefix}storage_dtype"
+            for dimension in student.dimensions:
+                if dimension.key == "storage_dtype" and name in params:
+                    dtypes = [str(choice) for choice in dimension.choices]
+                    return tuple(dtype for dtype in dtypes if dtype != params[name])
+        return ()
+
+    def training_of(self, params: Mapping[str, Choice]) -> Genotype:
+        """What is trained for these parameters: in float32 where other types are stored, too."""
+        genotype = self.genotype_of(params)
+        if self.other_dtypes(params):
+            return genotype.replace(storage_dtype="float32")
+        return genotype
 
     def enumerate(self) -> Iterator[dict[str, Choice]]:
         """Every genotype of a finite space, as Optuna's parameters."""

@@ -1,6 +1,6 @@
 """A search without training: numbers that depend on the genotype alone."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import optuna
 import pytest
@@ -64,6 +64,17 @@ def make_record(claim, **changes):
     return record.replace(**changes)
 
 
+def with_variants(claim, **changes):
+    """A record as ``make_record``, with those of the same student in its other storage types."""
+    record = make_record(claim, **changes)
+    variants = []
+    for dtype in claim.dtypes if record.state == "complete" else ():
+        genotype = claim.genotype.replace(storage_dtype=dtype)
+        made = make_record(replace(claim, genotype=genotype), **changes)
+        variants.append(made.replace(variant_of=claim.number))
+    return record.replace(variants=tuple(variants))
+
+
 class Fake:
     """Stands for training: counts what it is asked for, and does ``change`` to each record."""
 
@@ -73,7 +84,7 @@ class Fake:
 
     def __call__(self, asked):
         self.trained += [claim.genotype for claim in asked]
-        return [make_record(claim, **self.change(claim)) for claim in asked]
+        return [with_variants(claim, **self.change(claim)) for claim in asked]
 
 
 _memory = {}

@@ -301,7 +301,7 @@ def test_a_metric_that_is_not_finite_never_reaches_the_front(path, value):
 
 @pytest.mark.parametrize("sampler", ["brute_force", "grid"])
 def test_finite_spaces_are_listed_once_and_then_exhausted(path, sampler):
-    space = make_space(TWELVE, sampler=sampler, students_at_once=5)
+    space = make_space(TWELVE, sampler=sampler, students_at_once=5, every_dtype=False)
     store = open_store(space, path)
     fake = Fake()
     assert run(space, store, fake, n_trials=100) == "exhausted"
@@ -312,7 +312,7 @@ def test_finite_spaces_are_listed_once_and_then_exhausted(path, sampler):
 
 @pytest.mark.parametrize("sampler", ["brute_force", "grid"])
 def test_an_interruption_loses_and_repeats_no_genotype_of_a_finite_space(path, sampler):
-    space = make_space(TWELVE, sampler=sampler, students_at_once=5)
+    space = make_space(TWELVE, sampler=sampler, students_at_once=5, every_dtype=False)
 
     class Dies(Fake):
         def __call__(self, asked):
@@ -333,7 +333,9 @@ def test_an_interruption_loses_and_repeats_no_genotype_of_a_finite_space(path, s
 
 
 def test_one_genotype_that_always_fails_does_not_stop_a_finite_space(path):
-    space = make_space(TWELVE, sampler="brute_force", students_at_once=5, max_failures=1)
+    space = make_space(
+        TWELVE, sampler="brute_force", students_at_once=5, max_failures=1, every_dtype=False
+    )
     bad = Genotype("mlp", depth=1, width=[2], storage_dtype="int8")
     fake = fail("it burst", when=lambda genotype: genotype == bad)
     store = open_store(space, path)
