@@ -10,6 +10,7 @@ from gped_nas.api import evidence
 from gped_nas.api.bars import bars, is_watched
 from gped_nas.api.calibrating import remembered
 from gped_nas.api.conclusion import conclude
+from gped_nas.api.ending import end_of_search, watch_front, with_patience
 from gped_nas.api.finding import session_with_stream
 from gped_nas.api.home import Home, find
 from gped_nas.api.identity import identity
@@ -44,7 +45,6 @@ from gped_nas.search.ledger import Ledger
 from gped_nas.search.objectives import check_measurable
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.run import TIMEOUT, TimeLimit, search
-from gped_nas.search.snapshot import EXHAUSTED
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space
 from gped_nas.search.study import create_or_load
@@ -64,6 +64,7 @@ def run(
     storage: str | None = None,
     n_trials: int | None = None,
     timeout_s: float | None = None,
+    stop_when_flat: int | None = None,
     seed: int | None = None,
     teacher: str | None = None,
     adopt: bool = False,
@@ -83,6 +84,8 @@ def run(
         n_trials: finished trials wanted, earlier runs included; the space's by default.
         timeout_s: seconds after which it ends, with what is finished and without references: no
             population is begun that would not end in time. The same call goes on.
+        stop_when_flat: trials without a gain of hypervolume beyond its noise after which it ends, 0
+            for none; the space's ``search.stop_when_flat`` by default.
         seed: root of every seed; the space's by default.
         teacher: ``"tuned"`` for the one that ``tune_teacher`` found; the space's own by default.
         adopt: take the study over from the folder that it belongs to.
@@ -112,6 +115,8 @@ def run(
         space = space.with_modules(modules)
 
     space = with_named_teacher(space, teacher)
+    if stop_when_flat is not None:
+        space = with_patience(space, stop_when_flat)
     n_trials = space.search.n_trials if n_trials is None else n_trials
     if n_trials < 1:
         raise ConfigError(f"--n-trials: found {n_trials}, expected at least 1")
@@ -348,6 +353,7 @@ class _Job:
             trainer.put_in_place(record)
             self._tell(record, finished)
 
+        watch = watch_front(study, self.space)
         with limited(trainer, self.space.search.student_timeout) as distil_and_evaluate:
             reason = search(
                 self.space,
@@ -359,18 +365,17 @@ class _Job:
                 num_classes=self.dataset.num_outputs,
                 told=told,
                 should_stop=self.session.should_stop,
+                watch=watch,
             )
-        notes = {
-            TIMEOUT: ("The search ended at its time limit.",),
-            "exhausted": (EXHAUSTED,),
-        }
+        end = end_of_search(reason, watch)
         trained = training_notes(study.ledger, self.space, trainer.data)
         of_module = self.space.module.notes() if self.space.module else ()
         fit = trainer.teacher.calibration
         fitted = () if fit is None else (describe_calibration(fit.to_json()),)
         of_teacher = (*of_module, *fitted)
         study.ledger.change(
-            notes=(*self.dataset.notes, *of_teacher, *trained, *notes.get(reason, ()))
+            notes=(*self.dataset.notes, *of_teacher, *trained, *filter(None, (end.sentence,))),
+            end=end,
         )
         return reason
 

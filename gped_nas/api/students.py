@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from gped_nas import device as devices
+from gped_nas.api.drawing import NotedDraws
 from gped_nas.api.guess import above_guess
 from gped_nas.api.latency import with_latency
 from gped_nas.api.measuring import Conditions
@@ -32,7 +33,6 @@ from gped_nas.distill.student import (
 )
 from gped_nas.errors import DivergenceError, GpedError
 from gped_nas.evaluate.base import Resamples
-from gped_nas.evaluate.judging import evaluate
 from gped_nas.evaluate.metrics import reliability
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.student import StudentPredictor, population_predictions
@@ -314,15 +314,18 @@ class Trainer:
         dataset = self.teacher.dataset
         labels = dataset.labels("validation")
         predictor = self.predictor(student)
+        noted = NotedDraws(self.teacher.space.objectives)
         try:
-            measures = evaluate(
+            measures = noted.evaluate(
                 predictions,
                 labels,
                 self.validation,
                 resamples=self.resamples,
                 asked=self.conditions.asked(),
             )
-            measures |= self.conditions.measure(predictor, "validation", resamples=self.resamples)
+            measures |= self.conditions.measure(
+                predictor, "validation", resamples=self.resamples, evaluate=noted.evaluate
+            )
         except DivergenceError as error:
             return trial.failed(str(error))
 
@@ -365,6 +368,7 @@ class Trainer:
             layers_drawn=tuple(family.describe(self.data.shapes(genotype))),
             extra=extra,
             above_guess=compared,
+            draws=noted.draws,
             seconds=round(trial.seconds + time.monotonic() - started, 4),
         )
 

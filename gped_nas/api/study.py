@@ -16,7 +16,7 @@ from gped_nas.errors import ConfigError, GateError, nearest
 from gped_nas.io import is_locked
 from gped_nas.search.choice import choose
 from gped_nas.search.database import storage_errors
-from gped_nas.search.document import Description, StudentTest
+from gped_nas.search.document import Description, SearchEnd, StudentTest
 from gped_nas.search.goals import Objective
 from gped_nas.search.guess import explain_empty_front, is_teacher_guess
 from gped_nas.search.ledger import Ledger
@@ -238,6 +238,11 @@ class Study:
         if self.front_records():
             lines += [escape(self.verdict().sentence), self.table("html")]
         return "<br>".join(lines)
+
+    @property
+    def end(self) -> SearchEnd | None:
+        """Why the last search ended; None before one did, and of earlier versions."""
+        return self.ledger.document.end
 
     @property
     def is_teacher_guess(self) -> bool:

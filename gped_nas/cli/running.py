@@ -52,6 +52,15 @@ def run(
     timeout: Annotated[
         str | None, typer.Option("--timeout", help="End at about this time: 90, 30m, 2h.")
     ] = None,
+    stop_when_flat: Annotated[
+        int | None,
+        typer.Option(
+            "--stop-when-flat",
+            min=0,
+            help="End when the front's hypervolume has gained no more than its noise in so many "
+            "trials; 0 goes on to --n-trials.",
+        ),
+    ] = None,
     teacher: TeacherOption = None,
     within: Within = None,
     storage: Storage = None,
@@ -79,18 +88,23 @@ def run(
     began, limit = time.monotonic(), seconds(timeout)
     if n_trials is not None and n_trials < 1:
         raise ConfigError(f"--n-trials: found {n_trials}, expected at least 1")
+    settings = overrides(set_, seed)
+    if stop_when_flat is not None:
+        settings["search.stop_when_flat"] = stop_when_flat
     if print_config or dry_run:
-        search_space = read_space(space, overrides(set_, seed), teacher)
+        search_space = read_space(space, settings, teacher)
         _show_plan(search_space, device, n_trials, is_short=print_config)
         return
 
-    again = _again(space, study_name, storage, set_, seed, out, n_trials, within, teacher)
+    again = _again(
+        space, study_name, storage, set_, seed, out, n_trials, stop_when_flat, within, teacher
+    )
     # The bar is there before anything is imported, which takes seconds.
     with progress(study_name or Path(space).stem) as teller:
         from gped_nas.api import new_session
         from gped_nas.api import run as run_study
 
-        search_space = read_space(space, overrides(set_, seed), teacher)
+        search_space = read_space(space, settings, teacher)
         num_wanted = n_trials or search_space.search.n_trials
         ended: list[int] = []
         bounds = _bounds(within, search_space)
@@ -132,6 +146,8 @@ def run(
             f"no trial was added: {num_finished} are finished, and {num_wanted} in all were asked "
             f"for; --n-trials {2 * num_finished} searches further"
         )
+    if study.end is not None and study.end.reason == "flat":
+        say(f"{study.end.sentence} --stop-when-flat 0 searches further")
     print(f"report: {study.path / 'report.html'}")
     print_text(study.verdict(within=bounds).sentence)
     if study.population_s is not None:
@@ -219,6 +235,7 @@ def _again(
     seed: Any,
     out: Path,
     n_trials: Any,
+    stop_when_flat: int | None,
     within: Any,
     teacher: str | None,
 ) -> str:
@@ -237,6 +254,8 @@ def _again(
         words += ["--seed", str(seed)]
     if n_trials is not None:
         words += ["--n-trials", str(n_trials)]
+    if stop_when_flat is not None:
+        words += ["--stop-when-flat", str(stop_when_flat)]
     if teacher is not None:
         words += ["--teacher", teacher]
     for bounds in within or ():

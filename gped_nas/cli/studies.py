@@ -180,6 +180,7 @@ def _count(study: Any) -> dict[str, Any]:
         "on the front": len(study.front_records()),
         "chosen": _number(chosen),
         "student seconds": round(sum(record.seconds for record in records), 1),
+        **({"ended": study.end.reason, "why": study.end.sentence} if study.end else {}),
         "report": str(study.path / "report.html"),
         "verdict": study.verdict().sentence,
         **({"prediction_verdict": predictions["sentence"]} if predictions else {}),

@@ -284,6 +284,20 @@ class StudentTest(StoredMeasures):
         return validate(StudentTest, stored, "test")
 
 
+class SearchEnd(Stored):
+    """Why the search of the last run ended.
+
+    Attributes:
+        reason: ``done``, ``flat``, ``timeout`` or ``exhausted``, see ``search.run``.
+        sentence: the same for people; empty where there is nothing to tell.
+        flatness: of the front, see ``search.flatness.Flatness``; None where nobody asked.
+    """
+
+    reason: str
+    sentence: str = ""
+    flatness: dict[str, Number | None] | None = None
+
+
 class StudyDocument(Stored):
     """See the module.
 
@@ -303,6 +317,7 @@ class StudyDocument(Stored):
             no quality, and of studies that were concluded before they were written.
         twins: of the chosen student, then of others of the front.
         files: name in the study's folder to SHA-256 of what the references are made of.
+        end: why the last search ended; None before one did, and of earlier versions.
     """
 
     version: Literal[1] = 1
@@ -318,6 +333,7 @@ class StudyDocument(Stored):
     front_differences: FrontDifferences | None = None
     twins: tuple[Twins, ...] = ()
     files: dict[str, str] = Field(default_factory=dict)
+    end: SearchEnd | None = None
 
     @property
     def predictors(self) -> tuple[Reference, ...]:

@@ -49,6 +49,8 @@ class TrialRecord:
             ``latency`` (``repeats`` and ``blocks_ms``) where it was measured.
         above_guess: by quality objective, its paired difference to the guess on validation, see
             ``search.guess``; empty where it was not compared.
+        draws: by quality objective, its values on bootstrap draws of validation, see
+            ``search.draws``; empty where it has no student, or of an earlier version.
         seconds: this student's share of the kernel's time, then evaluation.
         created: seconds since the epoch when it was told.
         spec_sha256: the digest in its student's ``spec.json``; empty where no student was kept, or
@@ -72,6 +74,7 @@ class TrialRecord:
     layers_drawn: tuple[Mapping[str, Any], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     above_guess: Mapping[str, Above] = field(default_factory=dict)
+    draws: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     created: float = 0.0
     spec_sha256: str = ""
@@ -121,7 +124,10 @@ class TrialRecord:
         return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: keys as the attributes, measures as ``metrics``, ``intervals`` and ``n``."""
+        """Plain data: keys as the attributes, measures as ``metrics``, ``intervals`` and ``n``.
+
+        Draws are for programs, and ``dumps`` alone writes them.
+        """
         relations = {}
         if self.variant_of is not None:
             relations["variant_of"] = self.variant_of
@@ -152,7 +158,8 @@ class TrialRecord:
         Raises:
             ValueError: a number is not finite; such a student is a failed record.
         """
-        return canonical_json(self.to_json())
+        draws = {"draws": self.draws} if self.draws else {}
+        return canonical_json({**self.to_json(), **draws})
 
     @staticmethod
     def loads(text: object) -> "TrialRecord":
@@ -206,6 +213,7 @@ class _RecordFile:
     layers_drawn: tuple[Mapping[str, Any], ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     above_guess: Mapping[str, Above] = field(default_factory=dict)
+    draws: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     created: float = 0.0
     spec_sha256: str = ""
@@ -229,6 +237,7 @@ class _RecordFile:
             layers_drawn=self.layers_drawn,
             extra=extra,
             above_guess=self.above_guess,
+            draws=self.draws,
             seconds=self.seconds,
             created=self.created,
             spec_sha256=self.spec_sha256,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from gped_nas.errors import GpedError, Interrupted
 from gped_nas.search.answers import Answer
 from gped_nas.search.engine import Engine, Trained
+from gped_nas.search.flatness import FrontWatch
 from gped_nas.search.ledger import Claim, Ledger
 from gped_nas.search.planning import (
     failed,
@@ -30,6 +31,8 @@ from gped_nas.search.trials import INTERRUPTED, NOT_DRAWN
 
 TIMEOUT = "timeout"
 """Why a search ended whose time was over."""
+FLAT = "flat"
+"""Why a search ended whose front got no better, see ``search.flatness``."""
 _FAILURES = "failures"
 
 
@@ -71,16 +74,20 @@ class Standing:
         num_finished: trials that count, see ``TrialRecord.is_counted``.
         failed: those that failed by themselves.
         answers: the first answer to each genotype.
+        watch: looks whether the front is flat; None where nobody asks.
     """
 
     num_finished: int = 0
     failed: list[TrialRecord] = field(default_factory=list)
     answers: dict[str, TrialRecord] = field(default_factory=dict)
+    watch: FrontWatch | None = None
 
     def add(self, record: TrialRecord) -> None:
         """Take a record into account."""
         if record.is_counted:
             self.num_finished += 1
+        if self.watch is not None:
+            self.watch.add(record)
         is_of_others = record.reason == INTERRUPTED or record.reason.startswith(NOT_DRAWN)
         if record.state == "failed" and not is_of_others:
             self.failed.append(record)
@@ -113,6 +120,7 @@ def search(
     num_classes: int,
     told: Callable[[TrialRecord, int], None],
     should_stop: Callable[[], bool],
+    watch: FrontWatch | None = None,
 ) -> str:
     """Run the study up to ``n_trials`` finished trials in all.
 
@@ -125,10 +133,11 @@ def search(
         input_shape, num_classes: of the dataset, for costs before training.
         told: called with each record and the number of finished trials.
         should_stop: asked before each population.
+        watch: ends the search where the front is flat; None goes on.
 
     Returns:
-        Why it ended: ``"done"``, ``"timeout"`` or ``"exhausted"`` (a finite space has no more
-            genotypes).
+        Why it ended: ``"done"``, ``"timeout"``, ``"flat"`` or ``"exhausted"`` (a finite space has
+            no more genotypes).
 
     Raises:
         Interrupted: ``should_stop`` said so; trials that were running are failed as interrupted.
@@ -140,6 +149,7 @@ def search(
     loop = _Loop(
         space, ledger, engine, n_trials, limit, input_shape, num_classes, told, should_stop
     )
+    loop.standing.watch = watch
     for record in ledger.records():
         loop.standing.add(record)
 
@@ -197,7 +207,9 @@ class _Loop:
     def num_missing(self) -> int:
         """How many trials are to be asked for, if all that are in training come to count."""
         num_open = len(self._training) + len(self._repeats)
-        return self.n_trials - self.standing.num_finished - num_open
+        num_missing = self.n_trials - self.standing.num_finished
+        watch = self.standing.watch
+        return (num_missing if watch is None else min(num_missing, watch.look().room)) - num_open
 
     def reason_to_end(self) -> str:
         """Why no more is asked for; empty while there is no reason.
@@ -209,6 +221,9 @@ class _Loop:
             return _FAILURES
         if self.should_stop():
             raise Interrupted("stopped between populations")
+        watch = self.standing.watch
+        if watch is not None and watch.look().is_flat:
+            return FLAT
         return "" if self.limit.has_room else TIMEOUT
 
     def ask(self) -> str:

@@ -65,6 +65,13 @@ class SearchConfig(Config):
         description="store and measure each trained student in all storage types of its space; "
         "the others are trials of their own, which count neither as trained nor in time",
     )
+    stop_when_flat: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="trials without a gain of hypervolume beyond its noise after which the search "
+        "ends; 0 goes on to n_trials",
+    )
 
 
 class BaselineConfig(Config):

@@ -120,6 +120,7 @@ def run(
     limit=None,
     told=lambda r, n: None,
     should_stop=lambda: False,
+    watch=None,
 ):
     return search(
         space,
@@ -131,4 +132,5 @@ def run(
         num_classes=CLASSES,
         told=told,
         should_stop=should_stop,
+        watch=watch,
     )
