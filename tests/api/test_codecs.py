@@ -16,6 +16,7 @@ from gped_nas.api.session import Session
 from gped_nas.api.teacher import Teacher
 from gped_nas.data.base import Dataset
 from gped_nas.errors import ConfigError, Interrupted
+from gped_nas.evaluate.certify.laws import runs_p_value
 from gped_nas.posterior.base import flatten
 from gped_nas.posterior.codecs.base import CodecConfig, code_of_state, codec_of, codecs
 from gped_nas.stream.chunks import state_of
@@ -36,6 +37,7 @@ CODECS: dict[str, dict[str, Any]] = {
     "quantized": {"bits": 4, "around": "mean"},
     "low_rank": {"num_samples": 5, "rank": 2},
     "flow": {"num_samples": 5, "components": 2, "width": 4, "steps": 100},
+    "gan": {"num_samples": 5, "components": 2, "width": 4, "iterations": 50, "batch_size": 4},
     "apd": {"num_samples": 5, "iterations": 50, "width": 4, "batch_size": 4, "critic_steps": 1},
 }
 
@@ -87,6 +89,23 @@ def test_a_stream_holds_the_code_that_its_samples_are_drawn_from(
         for index in range(stream.num_samples):
             assert torch.equal(codec.theta(code, index), stream.theta(index))
         assert code.tensors["weight"].tolist() == pytest.approx(stream.weight_S.tolist())
+
+
+@pytest.mark.parametrize("name", ["low_rank", "flow", "gan", "apd"])
+def test_fresh_draws_of_a_law_pass_the_test_of_runs(
+    home: Home, dataset: Dataset, name: str
+) -> None:
+    """Clopper and Pearson's interval needs draws that do not know of each other."""
+    space = load_space(home.space, {"teacher.method": method_of(name)})
+    teacher = Teacher(space, dataset, sample(space, dataset, Session()), Session())
+    predict = teacher.predictor(dataset.normalization(dataset.raw("validation").float()))
+    label_N = torch.as_tensor(dataset.labels("validation"))
+
+    draws = [flatten(params) for params in fresh_params(teacher, 40)]
+    is_right_SN = torch.stack([predict(theta_W).argmax(-1) == label_N for theta_W in draws])
+
+    assert 0 < float(is_right_SN.double().mean()) < 1
+    assert runs_p_value(is_right_SN, generator=rng.generator(0, "runs")) > 0.05
 
 
 @pytest.mark.parametrize("name", CODECS)
