@@ -1,7 +1,10 @@
-"""Asks Optuna for new trials: queued ones first, then those that the space's sampler draws."""
+"""Asks Optuna for new trials: queued ones first, then those that the space's sampler draws.
+
+Samplers that are not Optuna's queue what they propose, which Optuna then draws.
+"""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -13,6 +16,9 @@ from gped_nas.search.creation import Place
 from gped_nas.search.dimensions import Choice
 from gped_nas.search.drafts import Drafts
 from gped_nas.search.drawing import make_sampler, next_trainings, sampler_seed, undrawn
+from gped_nas.search.proposing.costs_known import propose
+from gped_nas.search.proposing.facts import Facts
+from gped_nas.search.record import TrialRecord
 from gped_nas.search.rows import Refusal
 from gped_nas.search.space import FINITE_SAMPLERS, SearchSpace
 
@@ -32,37 +38,55 @@ class Asker:
         self._listed: list[dict[str, Choice]] | None = None
 
     def ask(
-        self, space: SearchSpace, num: int, root: int, *, trials: Sequence[FrozenTrial], number: int
+        self,
+        space: SearchSpace,
+        num: int,
+        root: int,
+        *,
+        trials: Sequence[FrozenTrial],
+        number: int,
+        records: Callable[[], Sequence[TrialRecord]],
+        facts: Facts | None,
     ) -> Iterator[optuna.Trial]:
-        """Up to ``num`` new trials; fewer when a finite sampler has no more genotypes.
+        """Up to ``num`` new trials; fewer when a sampler has no more genotypes.
 
         Args:
             space: whose sampler draws.
             num: how many are wanted.
-            root: the space's seed.
+            root: the seed of the sampler.
             trials: all trials of the study as they are stored now.
             number: this asker's among those who ask at the same time.
+            records: gives the records of these trials.
+            facts: of the study, for a sampler that asks for them.
         """
         self._drafts.begin(trials)
         seed = sampler_seed(root, number, len(trials))
         self._study.sampler = make_sampler(space, seed)
 
+        num_waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         if space.search.sampler in FINITE_SAMPLERS:
-            num_queued = sum(trial.state == TrialState.WAITING for trial in trials)
-            num_queued += self._enqueue(space, num - num_queued, root, trials)
-            num = min(num, num_queued)
+            num_waiting += self._queue(self._next_listed(space, num - num_waiting, root, trials))
+            num = min(num, num_waiting)
+        elif space.search.sampler == "costs_known" and num_waiting < num:
+            assert facts is not None, "whoever searches has facts"
+            proposed = propose(space, records(), num - num_waiting, seed=seed, facts=facts)
+            num = num_waiting + self._queue(proposed)
         for _ in range(num):
             yield self._study.ask()
 
-    def _enqueue(
+    def _next_listed(
         self, space: SearchSpace, num: int, root: int, trials: Sequence[FrozenTrial]
-    ) -> int:
-        """Queue the next genotypes of a finite space; returns how many there were."""
+    ) -> list[dict[str, Choice]]:
+        """The next genotypes of a finite space, as parameters."""
         if self._listed is None:
             self._listed = undrawn(space, root, trials)
-        queued, self._listed = next_trainings(space, self._listed, max(0, num), trials)
+        listed, self._listed = next_trainings(space, self._listed, max(0, num), trials)
+        return list(listed)
+
+    def _queue(self, queued: Sequence[Mapping[str, Choice]]) -> int:
+        """Queue genotypes as parameters; returns how many there are."""
         for params in queued:
-            self._study.enqueue_trial(params)
+            self._study.enqueue_trial(dict(params))
         return len(queued)
 
     def draw(self, space: SearchSpace, asked: optuna.Trial) -> Genotype | Refusal:

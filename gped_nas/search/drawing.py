@@ -1,9 +1,11 @@
 """Which genotypes come next: samplers, their seeds, and the list of a finite space."""
 
 import contextlib
+import warnings
 from collections.abc import Iterable, Sequence
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
 from gped_nas import rng
@@ -28,13 +30,35 @@ def sampler_seed(root: int, asker: int, num_trials: int) -> int:
 
 
 def make_sampler(space: SearchSpace, seed: int) -> optuna.samplers.BaseSampler:
-    """The Optuna sampler that a space names; a finite one draws nothing itself."""
+    """The Optuna sampler that a space names.
+
+    For what is queued, by a finite sampler or by ``costs_known``, it draws nothing.
+    """
+    with warnings.catch_warnings():
+        # some of Optuna's may get other arguments one day
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return _make_sampler(space, seed)
+
+
+def _make_sampler(space: SearchSpace, seed: int) -> optuna.samplers.BaseSampler:
     name = space.search.sampler
+    population_size = max(2, min(50, space.search.n_trials // 4))
     if name == "tpe":
         return optuna.samplers.TPESampler(seed=seed)
     if name == "nsga2":
-        population_size = max(2, min(50, space.search.n_trials // 4))
         return optuna.samplers.NSGAIISampler(seed=seed, population_size=population_size)
+    if name == "nsga3":
+        return optuna.samplers.NSGAIIISampler(seed=seed, population_size=population_size)
+    if name == "gp":
+        return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
+    if name == "qmc":
+        # one sequence for the whole study, whose place in it Optuna keeps
+        return optuna.samplers.QMCSampler(
+            scramble=True,
+            seed=rng.seed(space.sampler_root, "qmc") % 2**32,
+            independent_sampler=optuna.samplers.RandomSampler(seed=seed),
+            warn_independent_sampling=False,
+        )
     return optuna.samplers.RandomSampler(seed=seed)
 
 

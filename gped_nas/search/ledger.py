@@ -70,6 +70,7 @@ from gped_nas.search.variants import VariantWriter, is_finite
 if TYPE_CHECKING:
     from gped_nas.models.base import Genotype
     from gped_nas.search.asking import Asker
+    from gped_nas.search.proposing.facts import Facts
     from gped_nas.search.space import SearchSpace
 
 # This tool has a progress line of its own for each trial.
@@ -249,10 +250,18 @@ class Ledger:
 
     # -- the verbs
 
-    def claim(self, space: "SearchSpace", num: int, root: int) -> list[Claim]:
+    def claim(
+        self, space: "SearchSpace", num: int, root: int, *, facts: "Facts | None" = None
+    ) -> list[Claim]:
         """Up to ``num`` trials to work on: those that wait, then new ones.
 
-        Fewer when a finite sampler has no more genotypes.
+        Fewer when a sampler has no more genotypes.
+
+        Args:
+            space: to draw from.
+            num: how many are wanted.
+            root: the seed of its sampler.
+            facts: of the study, for a sampler that asks for them.
         """
         now = self._clock()
         trials = self._study.get_trials(deepcopy=False)
@@ -265,7 +274,16 @@ class Ledger:
             missing = num - len(claims)
             number = self.owner.asker
             drafts: list[tuple[optuna.Trial, Genotype]] = []
-            for asked in self._asker.ask(space, missing, root, trials=trials, number=number):
+            asking = self._asker.ask(
+                space,
+                missing,
+                root,
+                trials=trials,
+                number=number,
+                records=self.records,
+                facts=facts,
+            )
+            for asked in asking:
                 drawn = self._asker.draw(space, asked)
                 if isinstance(drawn, Refusal):
                     self._refuse(asked.number, drawn.reason)

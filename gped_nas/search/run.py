@@ -4,6 +4,7 @@ Everything that it decides follows from the ledger: a search that is stopped and
 on as if it had not been.
 """
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from gped_nas.search.planning import (
     text_of,
     training_of,
 )
+from gped_nas.search.proposing.facts import Facts, facts_of
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.rows import Refusal
 from gped_nas.search.space import SearchSpace
@@ -198,6 +200,11 @@ class _Loop:
     _began: dict[int, float] = field(default_factory=dict)
     """When a population began, by its first trial."""
 
+    @functools.cached_property
+    def facts(self) -> Facts:
+        """What a proposer knows of the study; it never changes while a run lasts."""
+        return facts_of(self.space, self.ledger.document, self.input_shape, self.num_classes)
+
     @property
     def is_training(self) -> bool:
         """Whether a population is in training."""
@@ -229,7 +236,7 @@ class _Loop:
     def ask(self) -> str:
         """Claim a population and hand it over; why no other one is to be asked for, if so."""
         num = min(self.space.search.students_at_once, self.num_missing)
-        claims = self.ledger.claim(self.space, num, self.space.seed)
+        claims = self.ledger.claim(self.space, num, self.space.sampler_root, facts=self.facts)
         if not claims:
             return "exhausted"
 

@@ -34,7 +34,9 @@ from gped_nas.stream.calibration import CalibrationKind
 from gped_nas.targets.base import Target, for_labels
 from gped_nas.targets.layout import HeadLayout
 
-Sampler = Literal["tpe", "nsga2", "random", "brute_force", "grid"]
+Sampler = Literal[
+    "costs_known", "tpe", "nsga2", "nsga3", "gp", "qmc", "random", "brute_force", "grid"
+]
 FINITE_SAMPLERS = ("brute_force", "grid")
 _Positive = Annotated[float, Field(gt=0)]
 _PRECISIONS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
@@ -44,6 +46,19 @@ class SearchConfig(Config):
     """How the study draws."""
 
     sampler: Sampler = Field(default="tpe", description="how genotypes are drawn")
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**31,
+        description="root of what the sampler draws alone; the space's seed by default",
+    )
+    start_up: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="of costs_known: genotypes drawn at random before it models any; half of "
+        "students_at_once by default, and three at least",
+    )
     n_trials: int = Field(
         default=48, ge=1, le=1_000_000, description="finished trials, all runs together"
     )
@@ -213,6 +228,11 @@ class SearchSpace:
     def goal_names(self) -> tuple[str, ...]:
         """Names of objectives and constraints, in order: metrics and costs."""
         return (*(goal.name for goal in self.objectives), *self.constraints)
+
+    @property
+    def sampler_root(self) -> int:
+        """The seed that the sampler draws by: its own where it has one."""
+        return self.seed if self.search.seed is None else self.search.seed
 
     @property
     def radii(self) -> tuple[str, ...]:

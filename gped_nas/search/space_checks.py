@@ -16,7 +16,8 @@ from gped_nas.evaluate.certify.radius import states_radius
 from gped_nas.evaluate.certify.relaxation import RELAXATIONS as ACTIVATIONS_WITH_BOUNDS
 from gped_nas.evaluate.measured import parse_name
 from gped_nas.io import canonical_json
-from gped_nas.models.labels import COSTS
+from gped_nas.models.base import FAMILIES
+from gped_nas.models.labels import COSTS, COUNTED_COSTS
 from gped_nas.models.module import FAMILY
 from gped_nas.posterior.base import METHODS, ChainConfig, MethodConfig, ReadingConfig
 from gped_nas.posterior.likelihoods import Prediction
@@ -316,9 +317,39 @@ def _a_listed_space_ends(space: SearchSpace) -> None:
     if space.search.sampler in FINITE_SAMPLERS and not space.is_finite:
         raise ConfigError(
             f"{space.source}: search.sampler: found '{space.search.sampler}', which lists every "
-            "genotype, but a range is a float range; use tpe, nsga2 or random, or turn the float "
-            "range into choices"
+            "genotype, but a range is a float range; use costs_known, tpe or random, or turn the "
+            "float range into choices"
         )
+
+
+def _the_sampler_can(space: SearchSpace) -> None:
+    where, sampler = f"{space.source}: search.sampler", space.search.sampler
+    if sampler == "costs_known" and all(goal.name in COUNTED_COSTS for goal in space.objectives):
+        raise ConfigError(
+            f"{where}: found 'costs_known' with objectives that all follow from the genotype, "
+            "expected one that is measured, which it learns; add one, such as nll, or use nsga2"
+        )
+    if sampler in ("gp", "qmc"):
+        partial = _partial_value(space)
+        if partial:
+            raise ConfigError(
+                f"{where}: found '{sampler}', which draws at random what only some genotypes have, "
+                f"here {partial}, expected values that all have; use costs_known or tpe, or give "
+                "all layers one range"
+            )
+
+
+def _partial_value(space: SearchSpace) -> str:
+    """A value that some genotypes have and others lack; empty where there is none."""
+    if len(space.students) > 1:
+        return f"{space.students[0].prefix}{space.students[0].dimensions[0].name}"
+    (student,) = space.students
+    least = {d.key: d.extremes()[0] for d in student.dimensions if d.index is None}
+    for dimension in student.dimensions:
+        count = least.get(FAMILIES[student.family].counts.get(dimension.key, ""))
+        if dimension.index is not None and isinstance(count, int) and dimension.index >= count:
+            return dimension.name
+    return ""
 
 
 CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
@@ -346,4 +377,5 @@ CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
     _constraints_can_hold,
     _certified_training_is_of_classes,
     _a_listed_space_ends,
+    _the_sampler_can,
 )

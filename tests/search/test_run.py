@@ -19,7 +19,7 @@ from gped_nas.search.run import Standing, TimeLimit
 from gped_nas.search.trials import FOREIGN, INTERRUPTED, NOT_DRAWN
 from tests.search.fakes import Fake, make_record, make_space, number, open_store, optuna_study, run
 
-SAMPLERS = ["tpe", "nsga2", "random", "brute_force", "grid"]
+SAMPLERS = ["costs_known", "tpe", "nsga2", "nsga3", "gp", "qmc", "random", "brute_force", "grid"]
 WIDE = {"depth": 1, "width": {"int": [1, 60_000]}}
 TWELVE = {
     "depth": {"int": [1, 2]},

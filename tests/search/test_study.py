@@ -214,7 +214,7 @@ def test_no_message_of_a_reachable_storage_shows_its_password(monkeypatch):
 # -- asking
 
 
-SAMPLERS = ["tpe", "nsga2", "random", "brute_force", "grid"]
+SAMPLERS = ["costs_known", "tpe", "nsga2", "nsga3", "gp", "qmc", "random", "brute_force", "grid"]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -223,7 +223,7 @@ def test_draws_depend_on_the_seed_and_the_trials_so_far_only(tmp_path, sampler):
     genotype = {"depth": {"int": [1, 2]}, "width": {"int": [1, 30]}}
 
     def draw(name, seed, targets):
-        space = make_space(genotype, seed=seed, sampler=sampler, n_trials=24)
+        space = make_space(genotype, seed=seed, sampler=sampler, n_trials=24, start_up=4)
         for n_trials in targets:
             store = open_store(space, tmp_path / f"{name}.memory")
             run(space, store, n_trials=n_trials)

@@ -1,0 +1,1 @@
+"""Proposes genotypes by what is known before a training: the sampler ``costs_known``."""
