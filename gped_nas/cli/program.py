@@ -23,8 +23,10 @@ from gped_nas.cli import (
     suite,
     tuning,
 )
+from gped_nas.cli.logs import is_json, log, log_if_json, seconds_so_far
 from gped_nas.cli.progress import loudness, plain_warnings
-from gped_nas.cli.streams import silence, tell
+from gped_nas.cli.signals import as_given
+from gped_nas.cli.streams import silence
 from gped_nas.cli.verbs import HELP, TEACHER, VerbGroup
 from gped_nas.errors import EnvironmentProblem, GpedError, Interrupted, exit_code, names_options
 
@@ -101,6 +103,8 @@ def run() -> None:
     """Parse, call, print; exit with the code that ``gped_nas.cli.main`` tells of."""
     loudness.set("normal")
     caller = names_options.set(True)
+    command = as_given()
+    log_if_json("started", command, version=__version__, command=command)
     try:
         with plain_warnings():
             code = app(prog_name="gped-search", standalone_mode=False)
@@ -110,7 +114,10 @@ def run() -> None:
         _drop_unwritten()
     finally:
         names_options.reset(caller)
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    seconds = seconds_so_far()
+    log_if_json("ended", f"ended with exit code {code}", exit_code=code, seconds=seconds)
+    sys.exit(code)
 
 
 def _drop_unwritten() -> None:
@@ -128,17 +135,23 @@ def _explain(error: BaseException) -> int:
         silence(1)
         return 1
     if isinstance(error, KeyboardInterrupt | typer.Abort):
-        tell("gped-search: interrupted; run the same command again")
+        text = "gped-search: interrupted; run the same command again"
+        log("error", text, hint="", exit_code=130)
         return 130
 
     is_verbose = loudness.get() == "verbose" or bool(os.environ.get("GPED_DEBUG"))
-    if is_verbose and not isinstance(error, Interrupted | _UsageError):
-        traceback.print_exception(error)
-
+    is_traced = is_verbose and not isinstance(error, Interrupted | _UsageError)
     message, hint, code = _message(error)
-    tell(f"gped-search: error: {message}")
+    if is_json():
+        trace = {"traceback": "".join(traceback.format_exception(error))} if is_traced else {}
+        log("error", message, hint=hint, exit_code=code, **trace)
+        return code
+
+    if is_traced:
+        traceback.print_exception(error)
+    log("error", f"gped-search: error: {message}")
     if hint:
-        tell(f"hint: {hint}")
+        log("error", f"hint: {hint}")
     return code
 
 

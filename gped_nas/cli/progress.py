@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 from gped_nas.api.standing import PHASES, Standing
-from gped_nas.cli.streams import tell
+from gped_nas.cli.logs import is_json, log
 from gped_nas.errors import AttackWarning, EnvironmentWarning, MovedWarning, UndigestedWarning
 from gped_nas.spelling import SpellingWarning
 
@@ -55,7 +55,7 @@ def progress(run: str = "") -> Iterator[Teller]:
         yield Teller(lambda what, done, total: None, lambda standing: None)
     elif loudness.get() == "verbose":
         yield Teller(_stages(), _phases())
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and not is_json():
         from gped_nas.api.bars import bars
 
         with bars(run) as drawn:
@@ -75,7 +75,7 @@ def _lines() -> Report:
 
         if now - last[what] >= LINE_SECONDS:
             last[what] = now
-            say(f"{what}: {done} of {total}")
+            say(f"{what}: {done} of {total}", "progress", what=what, done=done, total=total)
 
     return report
 
@@ -87,7 +87,9 @@ def _phases() -> Callable[[Standing], None]:
     def follow(standing: Standing) -> None:
         if standing.phase not in entered:
             entered.append(standing.phase)
-            say(f"phase {standing.number} of {len(PHASES)}: {standing.phase}")
+            place = {"number": standing.number, "total": len(PHASES)}
+            text = f"phase {standing.number} of {len(PHASES)}: {standing.phase}"
+            say(text, "phase", study=standing.study, phase=standing.phase, **place)
 
     return follow
 
@@ -101,15 +103,17 @@ def _stages() -> Report:
         lines(what, done, total)
 
         if done >= total:
-            say(f"{what}: all {total} in {time.monotonic() - began.pop(what):.2f} s")
+            seconds = round(time.monotonic() - began.pop(what), 3)
+            text = f"{what}: all {total} in {seconds:.2f} s"
+            say(text, "stage", what=what, total=total, seconds=seconds)
 
     return report
 
 
-def say(message: str) -> None:
-    """One line of log on stderr, unless the command is quiet."""
+def say(message: str, event: str = "message", **fields: Any) -> None:
+    """One line of log on stderr, unless the command is quiet; see ``cli.logs``."""
     if loudness.get() != "quiet":
-        tell(message)
+        log(event, message, **fields)
 
 
 @contextlib.contextmanager
@@ -128,12 +132,13 @@ def plain_warnings() -> Iterator[None]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            if not issubclass(category, _IN_OUR_STYLE):
+            if not issubclass(category, _IN_OUR_STYLE) and not is_json():
                 show_as_python(message, category, filename, lineno, file, line)
             elif str(message) not in seen:
                 # Python forgets what it has shown whenever a filter changes.
                 seen.add(str(message))
-                say(f"gped-search: warning: {message}")
+                text = f"gped-search: warning: {message}"
+                say(text, "warning", category=category.__name__)
 
         warnings.showwarning = show
         yield

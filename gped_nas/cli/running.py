@@ -196,7 +196,18 @@ def _told(num_trials: int, ended: list[int]) -> Callable[[Any, int], None]:
         what = record.reason
         if record.costs:
             what = f"nll {record.metrics['nll']:.4f}, {record.costs['params']:,} parameters"
-        say(f"trial {record.trial}: {record.state}, {what} ({finished} of {num_trials})")
+        say(
+            f"trial {record.trial}: {record.state}, {what} ({finished} of {num_trials})",
+            "trial",
+            trial=record.trial,
+            state=record.state,
+            reason=record.reason,
+            genotype=record.genotype,
+            metrics=record.metrics,
+            costs=record.costs,
+            finished=finished,
+            wanted=num_trials,
+        )
 
     return tell
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from gped_nas.cli.streams import tell_at_once
+from gped_nas.cli.logs import log_at_once
 from gped_nas.errors import Interrupted
 
 _IMPORTER = "<frozen importlib._bootstrap>"
@@ -29,7 +29,8 @@ def end_imports_at_once() -> Iterator[None]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         if _is_importing(frame):
-            tell_at_once("gped-search: interrupted; run the same command again\n")
+            text = "gped-search: interrupted; run the same command again"
+            log_at_once("error", text, exit_code=128 + number)
             os._exit(128 + number)
         raise KeyboardInterrupt
 
@@ -48,7 +49,7 @@ def _is_importing(frame: FrameType | None) -> bool:
     return False
 
 
-def _as_given() -> str:
+def as_given() -> str:
     """The command that is running, to be given again.
 
     A storage URL may hold a password and is left to the environment.
@@ -83,10 +84,11 @@ def stoppable(how_to_go_on: str = "") -> Iterator[Callable[[], bool]]:
     def handle(number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if received:
-            tell_at_once(f"\n{name} again: stopping now\n")
+            log_at_once("signal", f"\n{name} again: stopping now", signal=name)
             os._exit(128 + number)
         received.append(number)
-        tell_at_once(f"\n{name}: finishing the current step; once more to stop now\n")
+        text = f"\n{name}: finishing the current step; once more to stop now"
+        log_at_once("signal", text, signal=name)
 
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
@@ -97,7 +99,7 @@ def stoppable(how_to_go_on: str = "") -> Iterator[Callable[[], bool]]:
     except Interrupted as error:
         number = received[0] if received else signal.SIGINT
         raise Interrupted(
-            f"{error}\nnothing finished is lost; go on with: {how_to_go_on or _as_given()}",
+            f"{error}\nnothing finished is lost; go on with: {how_to_go_on or as_given()}",
             128 + number,
         ) from None
     finally:

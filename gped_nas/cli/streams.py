@@ -30,8 +30,13 @@ def mend_streams() -> None:
 
 def tell(message: str) -> None:
     """One message on stderr, if anybody listens; see ``_printable``."""
+    write_line(_printable(message))
+
+
+def write_line(text: str) -> None:
+    """A line on stderr as it is, if anybody listens."""
     try:
-        print(_printable(message), file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)
     except OSError:
         silence(2)
 

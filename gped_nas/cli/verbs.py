@@ -1,4 +1,4 @@
-"""What all verbs share: the sections of the help, ``-h``, ``-q`` and ``-v``.
+"""What all verbs share: the sections of the help, ``-h``, ``-q``, ``-v`` and ``--log-format``.
 
 A verb is declared with ``@app.command(cls=Verb, rich_help_panel=SEARCH)``, so that its module says
 in which section of ``gped-search --help`` it is listed.
@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from gped_nas.cli.logs import OPTION, LogFormat
 from gped_nas.cli.progress import loudness
 
 SEARCH, TEACHER, STUDENT, HOUSEKEEPING = "Search", "Teacher", "Student", "Housekeeping"
@@ -18,11 +19,11 @@ HELP = {"help_option_names": ["-h", "--help"]}
 
 
 class Verb(TyperCommand):
-    """A verb that takes ``--quiet`` and ``--verbose`` beside its own options."""
+    """A verb that takes the options of every verb beside its own."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params += _loudness_options()
+        self.params += _shared_options()
 
 
 class VerbGroup(TyperGroup):
@@ -30,7 +31,7 @@ class VerbGroup(TyperGroup):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.params += _loudness_options()
+        self.params += _shared_options()
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """The arguments that are left for a verb."""
@@ -81,11 +82,22 @@ def _loudness(
             expose_value=False,
         ),
     ] = False,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(
+            OPTION,
+            help="How to tell what is done, on stderr: text, or a JSON object a line.",
+            expose_value=False,
+        ),
+    ] = LogFormat.text,
 ) -> None:
-    """Carries the options above; their callback does the work, and no verb sees their values."""
+    """Carries the options above; no verb sees their values.
+
+    A callback does the work of the first two, and ``cli.main`` that of the third.
+    """
 
 
-def _loudness_options() -> list[Any]:
+def _shared_options() -> list[Any]:
     carrier = typer.Typer(add_completion=False)
     carrier.command()(_loudness)
     return list(typer.main.get_command(carrier).params)
