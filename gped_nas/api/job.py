@@ -239,6 +239,8 @@ class _Job:
         teacher, data = self.sample_in_time(ledger)
         ledger = ledger or self._create_or_load()
         with self.home.bound(ledger):
+            if not self.home.is_inside:
+                self.follower.share(ledger.write_standing)
             study, trainer = self.prepare(ledger, teacher, data)
             if self.search(study, trainer) == TIMEOUT:
                 return self.pause(study, trainer)

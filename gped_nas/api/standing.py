@@ -3,7 +3,8 @@
 The text of the study folder's lock file is a JSON object, ``Standing``, written over in place. It
 read without care for half a write: who cannot read it says less. The operating system drops the
 lock of a process that is killed and leaves the text, so a text without a holder is of a run that
-ended before its time. A run that comes to its end clears it.
+ended before its time. A run that comes to its end clears it. Where the study lies in a database
+outside the folder, the database has the text too, written every ten seconds, for other machines.
 """
 
 import contextlib
@@ -27,6 +28,7 @@ DATA, TEACHER, PREDICTIONS, STUDENTS, REFERENCES = PHASES = (
 STUDY = "study.json"
 _UNITS = {TEACHER: "posterior samples", STUDENTS: "trials"}
 _WRITE_S = 1.0
+_SHARE_S = 10.0
 _LONGEST = 4096
 """Bytes of the text that are read."""
 
@@ -96,6 +98,16 @@ def find_folder(study: str, out: Path) -> Path:
     return folder if (folder / LOCK).is_file() or (folder / STUDY).is_file() else out / study
 
 
+def parse_standing(data: Any) -> Standing | None:
+    """A standing from plain data; None where it is of another version, or none at all."""
+    try:
+        standing = Standing(**data)
+        assert standing.phase in PHASES
+    except (TypeError, AssertionError):
+        return None
+    return standing
+
+
 def read_standing(folder: Path) -> tuple[Standing | None, bool]:
     """What the last run in a study's folder wrote, and whether a run is at work there.
 
@@ -108,11 +120,9 @@ def read_standing(folder: Path) -> tuple[Standing | None, bool]:
     try:
         with open(path, "rb") as file:
             data = json.loads(file.read(_LONGEST))
-        standing = Standing(**data)
-        assert standing.phase in PHASES
-    except (OSError, ValueError, TypeError, AssertionError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return None, is_held
-    return standing, is_held
+    return parse_standing(data), is_held
 
 
 class Follower:
@@ -132,7 +142,14 @@ class Follower:
         self._num_bytes = 0
         self._num_finished = 0
         self._at_once = 0
+        self._share: Callable[[dict[str, Any] | None], None] | None = None
+        self._shared = 0.0
         self.clear()
+
+    def share(self, write: Callable[[dict[str, Any] | None], None]) -> None:
+        """Hand it on from now to those who do not see the folder: plain data, None at the end."""
+        self._share = write
+        self._share_soon()
 
     def enter(self, phase: str) -> None:
         """Begin a phase."""
@@ -186,6 +203,8 @@ class Follower:
         with contextlib.suppress(OSError):
             os.ftruncate(self._file, 0)
         self._num_bytes = 0
+        if self._share is not None:
+            self._share(None)
 
     def _advance(self, done: float, total: int) -> None:
         now = time.time()
@@ -201,6 +220,7 @@ class Follower:
         self._told(standing)
         if writes:
             self._write()
+            self._share_soon()
 
     def _write(self) -> None:
         """Write it down, as long as the longest so far: no end of an older one is ever left."""
@@ -210,3 +230,10 @@ class Follower:
         # A full disk: the run goes on without telling.
         with contextlib.suppress(OSError):
             os.pwrite(self._file, text.ljust(self._num_bytes), 0)
+
+    def _share_soon(self) -> None:
+        """Hand it on, unless that was done a moment ago."""
+        if self._share is None or time.monotonic() - self._shared < _SHARE_S:
+            return
+        self._shared = time.monotonic()
+        self._share(asdict(self.now))

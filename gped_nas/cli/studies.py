@@ -26,14 +26,17 @@ from gped_nas.cli.options import (
 )
 from gped_nas.cli.output import Format, print_json, print_pairs, print_rows
 from gped_nas.cli.progress import say
+from gped_nas.cli.status import (
+    count_trials,
+    describe_far,
+    describe_running,
+    describe_stopped,
+    number_of,
+    state_of,
+)
 from gped_nas.cli.verbs import SEARCH, STUDENT, Verb
 
 app = typer.Typer()
-
-
-def _number(record: Any) -> int | None:
-    """The trial of a record, where there is one."""
-    return None if record is None else int(record.trial)
 
 
 def _as_json(record: Any) -> dict[str, Any]:
@@ -63,7 +66,7 @@ def front(
     if format is Format.json:
         print_json([_as_json(record) for record in records])
     else:
-        print_students(records, opened, format, wide=wide, chosen=_number(chosen))
+        print_students(records, opened, format, wide=wide, chosen=number_of(chosen))
     if format is Format.table:
         print_references(opened, wide=wide)
 
@@ -92,9 +95,9 @@ def trials(
         print_json([record.to_json() for record in records])
         return
 
-    chosen = _number(opened.chosen())
+    chosen = number_of(opened.chosen())
     is_at_work = opened.is_at_work()
-    states = [_state_of(record, is_at_work) for record in records]
+    states = [state_of(record, is_at_work) for record in records]
     print_students(records, opened, format, wide=wide, chosen=chosen, states=states)
 
 
@@ -107,84 +110,40 @@ def status(
 ) -> None:
     """Print how far a study is.
 
-    While a run is at work, it is what that run says of itself, in any phase.
+    While a run is at work, it is what that run says of itself, in any phase. With a storage it is
+    seen from other machines, too.
     """
-    from gped_nas.api.standing import find_folder, read_standing
+    from gped_nas.api.standing import LOCK, find_folder, read_standing
 
     folder = find_folder(study, out)
     standing, is_held = read_standing(folder)
     if standing is not None and is_held:
-        print_pairs(_describe_running(standing, folder), format)
+        print_pairs(describe_running(standing, folder), format)
         return
 
     has_study = (folder / "study.json").is_file()
     if standing is not None and not has_study:
-        print_pairs({"study": standing.study, **_describe_stopped(standing)}, format)
+        print_pairs({"study": standing.study, **describe_stopped(standing)}, format)
+        return
+    if storage and not has_study:
+        from gped_nas.api.sighting import sight
+
+        print_pairs(describe_far(sight(storage, study)), format)
         return
 
     from gped_nas.api import open_study
+    from gped_nas.api.sighting import look
+    from gped_nas.io import is_locked
 
     opened = open_study(study, storage=storage, out=out)
+    if opened.is_at_work() and not is_locked(folder / LOCK):
+        print_pairs(describe_far(look(opened.ledger)), format)
+        return
+
     # one may have begun since its lock was looked at
     is_stopped = standing is not None and not opened.is_at_work()
-    stopped = _describe_stopped(standing) if is_stopped else {}
-    print_pairs({"study": opened.name, **stopped, **_count(opened)}, format)
-
-
-def _describe_running(standing: Any, folder: Path) -> dict[str, Any]:
-    """What a run that is at work says of itself."""
-    import time
-
-    rate, end = standing.per_second, standing.end
-    left = None if end is None else max(0.0, end - time.time())
-    return {
-        "study": standing.study,
-        "state": "running",
-        "phase": standing.place,
-        "done": standing.words or None,
-        "per second": None if rate is None else float(f"{rate:.3g}"),
-        "seconds left": None if left is None else round(left),
-        "phase ends": None if end is None else time.strftime("%H:%M:%S", time.localtime(end)),
-        "finished": standing.num_finished,
-        **dict(sorted(standing.states.items())),
-        "report": str(folder / "report.html"),
-    }
-
-
-def _describe_stopped(standing: Any) -> dict[str, Any]:
-    """Where a run was that is not there any more."""
-    stopped = {"state": "stopped; the same `gped-search run` goes on", "phase": standing.place}
-    # what was done of students is below, trial by trial
-    return stopped if standing.phase == "students" else {**stopped, "done": standing.words or None}
-
-
-def _state_of(record: Any, is_at_work: bool) -> str:
-    """A trial's state; none runs where nobody is at work."""
-    is_left = record.state == "running" and not is_at_work
-    return "interrupted" if is_left else str(record.state)
-
-
-def _count(study: Any) -> dict[str, Any]:
-    """What the trials of a study came to; none runs where nobody is at work."""
-    from collections import Counter
-
-    records, chosen = study.records(), study.chosen()
-    is_at_work = study.is_at_work()
-    references = study.ledger.document.references
-    predictions = None if references is None else references.prediction_verdict
-    counts = Counter(_state_of(record, is_at_work) for record in records)
-
-    return {
-        "finished": sum(record.is_counted for record in records),
-        **{state: counts[state] for state in sorted(counts)},
-        "on the front": len(study.front_records()),
-        "chosen": _number(chosen),
-        "student seconds": round(sum(record.seconds for record in records), 1),
-        **({"ended": study.end.reason, "why": study.end.sentence} if study.end else {}),
-        "report": str(study.path / "report.html"),
-        "verdict": study.verdict().sentence,
-        **({"prediction_verdict": predictions["sentence"]} if predictions else {}),
-    }
+    stopped = describe_stopped(standing) if is_stopped else {}
+    print_pairs({"study": opened.name, **stopped, **count_trials(opened)}, format)
 
 
 @app.command(cls=Verb, rich_help_panel=STUDENT)
@@ -241,7 +200,7 @@ def show(
         print_pairs({**summary, **record.values}, format)
         return
 
-    if record.trial == _number(opened.chosen()):
+    if record.trial == number_of(opened.chosen()):
         summary["trial"] = f"{record.trial}  {MARK}"
     print_pairs(summary, format)
     guesses = [r.metrics for r in opened.references() if r.name == "guess"]

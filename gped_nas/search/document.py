@@ -11,6 +11,7 @@ were made before there were digests are read without.
 ``gped:dashboard``            what the dashboard put on its wall, by the dashboard
 ``gped:row`` of a trial       its row, see ``search.rows``
 ``gped:home``, of the system  the folder that it belongs to, see ``search.binding``
+``gped:standing``, likewise   how far a run is, for who sees the storage alone; advice
 ============================  ==========================================================
 
 Version 1 is the model below. Studies made before it have a dozen attributes of free form, see
@@ -36,6 +37,7 @@ from gped_nas.spelling import as_today
 
 VERSION = 1
 DOCUMENT = "gped:document"
+STANDING = "gped:standing"
 TEST = "gped:test:"
 """Before a trial number: the attribute of that student's test evaluation."""
 

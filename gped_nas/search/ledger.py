@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -41,6 +42,7 @@ from gped_nas.search.changes import (
 )
 from gped_nas.search.document import (
     DOCUMENT,
+    STANDING,
     TEST,
     StudentTest,
     StudyDocument,
@@ -188,6 +190,26 @@ class Ledger:
     @property
     def _where(self) -> str:
         return f"study '{self.name}'"
+
+    # -- what is advice, and never a source
+
+    def write_standing(self, standing: Mapping[str, Any] | None) -> None:
+        """Say how far a run is to those who see the storage alone; None where it ended.
+
+        Raises:
+            StudyError: another run took the study over.
+        """
+        now = self._clock()
+        written: Any = None if standing is None else {"standing": dict(standing), "now": now}
+        with contextlib.suppress(StorageInternalError):
+            self._storage.set_study_system_attr(self._study_id, STANDING, written)
+
+    def read_standing(self) -> tuple[Any, float] | None:
+        """What was written of a run last, and how many seconds ago by the storage's clock."""
+        stored: Any = self._storage.get_study_system_attrs(self._study_id).get(STANDING)
+        if not isinstance(stored, dict) or not isinstance(stored.get("now"), int | float):
+            return None
+        return stored.get("standing"), self._clock() - stored["now"]
 
     # -- reading
 
