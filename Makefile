@@ -47,7 +47,7 @@ lint: $(VENV)/.dev  ## style, formatting, types, floors
 
 soak: $(VENV)/.dev  ## the full counts of kills, damaged files, injected bugs and strangers' sets; the slow cases
 	GPED_SOAK=1 $(BIN)/python -m pytest -m soak
-	GPED_SOAK=1 $(BIN)/python -m pytest -m "not soak" tests/faults tests/posterior/test_selftest.py tests/posterior/test_selftest_bugs.py \
+	GPED_SOAK=1 $(BIN)/python -m pytest -m "not soak" tests/faults tests/postgresql tests/posterior/test_selftest.py tests/posterior/test_selftest_bugs.py \
 		tests/statistical/test_coverage.py tests/strangers tests/distill/test_phases_training.py
 
 dist: $(VENV)/.dev  ## wheel and sdist in dist/, and a search with the wheel away from this checkout

@@ -182,9 +182,13 @@ def replace_rows(storage: BaseStorage, rows: Mapping[int, Mapping[str, Any]]) ->
         return
 
     attributes = models.TrialUserAttributeModel.__table__
-    with refusals(), backend.engine.begin() as connection:
-        for trial_id, row in rows.items():
-            write_attributes(connection, attributes, trial_id, {ROW: row})
+
+    def write() -> None:
+        with refusals(), backend.engine.begin() as connection:
+            for trial_id, row in rows.items():
+                write_attributes(connection, attributes, trial_id, {ROW: row})
+
+    patiently(backend, write)
 
 
 def database_of(storage: BaseStorage) -> RDBStorage | None:

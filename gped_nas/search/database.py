@@ -161,7 +161,8 @@ def storage_errors(storage: str) -> Iterator[None]:
         raise
     except (ImportError, NoSuchModuleError) as error:
         raise EnvironmentProblem(
-            f"{shown(storage)}: its database driver is not installed ({error})"
+            f"{shown(storage)}: its database driver is not installed ({error}); install it, for "
+            "PostgreSQL by `pip install 'gped-nas[postgresql]'`"
         ) from None
     except (ArgumentError, ValueError) as error:
         if _is_no_json(error):
@@ -255,10 +256,12 @@ def storage_refusals(name: str) -> Iterator[None]:
 
 
 def _advice(error: object) -> str:
-    """What to do about a SQLite file that is locked; empty for any other error."""
+    """What to do about a file that is locked or a user who is refused; empty for all else."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return "another program holds it: wait for it or end it, then run the same command again"
+    if "authentication failed" in str(error) or "no password supplied" in str(error):
+        return "check the user's name and password in the URL"
     return ""
 
 

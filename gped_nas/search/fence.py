@@ -20,6 +20,7 @@ from sqlalchemy import Connection, column
 from gped_nas.errors import StudyError
 from gped_nas.search.binding import HOME, Binding
 from gped_nas.search.document import validate
+from gped_nas.search.storage import patiently
 
 _WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "MERGE")
 _CHECKED = "gped fence checked"
@@ -45,7 +46,8 @@ class Fence:
         self._where = where
         # get_storage wraps a database in a cache, which does not hand on the engine.
         backend = getattr(storage, "_backend", storage)
-        self._engine = backend.engine if isinstance(backend, RDBStorage) else None
+        self._database = backend if isinstance(backend, RDBStorage) else None
+        self._engine = None if self._database is None else self._database.engine
         self._text: str | None = None
         self._number: int | None = None
         self._held: str | None = None
@@ -56,12 +58,11 @@ class Fence:
         Raises:
             StudyError: it is damaged.
         """
-        if self._engine is None:
+        if self._database is None:
             stored = self._storage.get_study_system_attrs(self._study_id).get(HOME)
             self._text = None if stored is None else json.dumps(stored)
         else:
-            with self._engine.connect() as connection:
-                self._text = connection.execute(self._query).scalar_one_or_none()
+            self._text = patiently(self._database, self._read_text)
         return None if self._text is None else self._parse(self._text)
 
     def swap(self, binding: Binding) -> bool:
@@ -71,9 +72,9 @@ class Fence:
             Whether it was written; false where somebody wrote another one meanwhile.
         """
         text = json.dumps(binding.to_json())
-        if self._engine is None:
+        if self._database is None:
             self._storage.set_study_system_attr(self._study_id, HOME, binding.to_json())
-        elif not self._swap(self._engine, text):
+        elif not patiently(self._database, lambda: self._swap(text)):
             return False
         self._text = text
         if self.is_up:
@@ -120,7 +121,14 @@ class Fence:
             assert binding is not None, "it is ours"
             self.swap(binding.model_copy(update=changes))
 
-    def _swap(self, engine: sqlalchemy.Engine, text: str) -> bool:
+    def _read_text(self) -> str | None:
+        assert self._engine is not None, "it is a database"
+        with self._engine.connect() as connection:
+            text: str | None = connection.execute(self._query).scalar_one_or_none()
+        return text
+
+    def _swap(self, text: str) -> bool:
+        assert self._engine is not None, "it is a database"
         table, keys = _ATTRIBUTES, {"study_id": self._study_id, "key": HOME}
         statement: Any
         if self._text is None:
@@ -129,11 +137,12 @@ class Fence:
             statement = (
                 table.update().where(*self._is_ours, table.c.value_json == self._text)
             ).values(value_json=text)
-        try:
-            with engine.begin() as connection:
-                return bool(connection.execute(statement).rowcount == 1)
-        except sqlalchemy.exc.IntegrityError:  # somebody bound it first
-            return False
+        with contextlib.suppress(sqlalchemy.exc.IntegrityError):  # somebody bound it first
+            with self._engine.begin() as connection:
+                if connection.execute(statement).rowcount == 1:
+                    return True
+        # No two bindings are alike: this one was written by a connection whose answer was lost.
+        return self._read_text() == text
 
     def _check(self, connection: Connection) -> None:
         text = connection.execute(self._locking_query).scalar_one_or_none()

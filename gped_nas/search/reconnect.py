@@ -3,6 +3,9 @@
 * Nobody waits for ever. To connect takes at most ``CONNECT_S`` seconds, a statement ``STATEMENT_S``
   on the server, and a connection that no packet comes back from is given up after a minute. What a
   URL says of these itself holds.
+* Nobody holds up others for ever. A client that stops in the middle of a transaction, or whose
+  machine does, is ended by the server after ``IDLE_S`` seconds, and with it the locks of its rows:
+  whoever takes its study over waits no longer.
 * A server that was there and is gone is waited for, ``PATIENCE_S`` seconds, and what it was in the
   middle of is done again. It may have been done already, with its answer lost: then it is not done
   twice. A new trial is known by the microsecond of its start, a finished one by its state.
@@ -34,6 +37,7 @@ from gped_nas.search.storage import Answer, TolerantStorage
 
 CONNECT_S = 10
 STATEMENT_S = 300
+IDLE_S = 60
 PATIENCE_S = 120.0
 _ATTEMPTS = 5
 _PAUSE_S = 1.0
@@ -143,6 +147,7 @@ def _patient(name: str) -> Callable[..., Any]:
 
 
 _REPEATED = (
+    "create_new_study",
     "set_study_user_attr",
     "set_study_system_attr",
     "set_trial_user_attr",
@@ -159,7 +164,7 @@ _REPEATED = (
     "get_trial",
     "_get_trials",
 )
-"""What is the same if it is done twice."""
+"""What is the same if it is done twice; a second study of one name is refused by the database."""
 for _name in _REPEATED:
     setattr(NetworkStorage, _name, _patient(_name))
 
@@ -204,15 +209,21 @@ def _find_trial(study_id: int, template: FrozenTrial, session: Any) -> Any:
     return session.query(trial).filter(*same_start).first()
 
 
+def _settings() -> dict[str, int]:
+    """Settings of a session, in seconds."""
+    return {"statement_timeout": STATEMENT_S, "idle_in_transaction_session_timeout": IDLE_S}
+
+
 def _connect_patiently(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
-    """A new connection to a server that was there before, and that ends slow statements."""
+    """A new connection to a server that was there before; it holds up nobody for ever."""
     end = time.monotonic() + PATIENCE_S
     is_told = False
     while True:
         try:
             connection = dialect.connect(*arguments, **options)
             with connection.cursor() as cursor:
-                cursor.execute(f"SET SESSION statement_timeout = {STATEMENT_S * 1000}")
+                for setting, seconds in _settings().items():
+                    cursor.execute(f"SET SESSION {setting} = {seconds * 1000}")
             connection.commit()
             return connection
         except dialect.loaded_dbapi.OperationalError:

@@ -12,8 +12,6 @@ from tests.faults.checks import assert_finished, sealed, write_space
 from tests.faults.forks import Ended, Forks
 
 SOAK = bool(os.environ.get("GPED_SOAK"))
-# it needs a server that not everybody has
-collect_ignore = [] if SOAK else ["test_postgresql.py"]
 STEP_S = 0.06
 """How far the clock moves with an update of the teacher: a chunk every 20, burn-in included."""
 

@@ -178,8 +178,11 @@ def test_a_server_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.warns(EnvironmentWarning, match="waiting up to 120 s") as told:
         made = reconnect._connect_patiently(Dialect(3), None, ["host"], {"port": 1})
     assert made is connection and len(told) == 1
-    (statement,) = connection.cursor().__enter__().execute.call_args.args
-    assert statement == "SET SESSION statement_timeout = 300000"
+    statements = [call.args[0] for call in connection.cursor().__enter__().execute.mock_calls]
+    assert statements == [
+        "SET SESSION statement_timeout = 300000",
+        "SET SESSION idle_in_transaction_session_timeout = 60000",
+    ]
 
     # the server may go again before the first statement
     connection.commit.side_effect = [sqlite3.OperationalError("gone"), None]
