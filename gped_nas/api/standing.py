@@ -46,6 +46,7 @@ class Standing:
         entered: when the phase began, seconds since the epoch.
         updated: when this was written, likewise.
         states: number of trials by their state.
+        num_finished: how many of them count: neither repeats nor a student in other storage types.
     """
 
     study: str
@@ -56,6 +57,7 @@ class Standing:
     entered: float = 0.0
     updated: float = 0.0
     states: dict[str, int] = field(default_factory=dict)
+    num_finished: int = 0
 
     @property
     def number(self) -> int:
@@ -73,11 +75,6 @@ class Standing:
     def place(self) -> str:
         """``students, 4 of 5``."""
         return f"{self.phase}, {self.number} of {len(PHASES)}"
-
-    @property
-    def num_finished(self) -> int:
-        """How many trials count."""
-        return sum(num for state, num in self.states.items() if state not in ("failed", "running"))
 
     @property
     def per_second(self) -> float | None:
@@ -140,7 +137,6 @@ class Follower:
         self._told = told
         self._written = 0.0
         self._num_bytes = 0
-        self._num_finished = 0
         self._at_once = 0
         self._share: Callable[[dict[str, Any] | None], None] | None = None
         self._shared = 0.0
@@ -154,8 +150,8 @@ class Follower:
     def enter(self, phase: str) -> None:
         """Begin a phase."""
         now = time.time()
-        fresh = Standing(self.now.study, phase, entered=now, updated=now, states=self.now.states)
-        self._tell(fresh, writes=True)
+        begun = replace(self.now, phase=phase, done=0.0, total=0, first=0.0)
+        self._tell(replace(begun, entered=now, updated=now), writes=True)
 
     def enter_students(
         self, states: Mapping[Any, int], finished: int, total: int, at_once: int
@@ -169,8 +165,9 @@ class Follower:
             at_once: students that are trained together.
         """
         self.enter(STUDENTS)
-        self._num_finished, self._at_once = finished, at_once
-        counted = replace(self.now, done=finished, first=finished, total=total, states=dict(states))
+        self._at_once = at_once
+        counted = replace(self.now, done=finished, first=finished, num_finished=finished)
+        counted = replace(counted, total=total, states=dict(states))
         self._tell(counted, writes=True)
 
     def beside(self, progress: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
@@ -188,14 +185,15 @@ class Follower:
             self._advance(done, total)
         elif self.now.phase == STUDENTS and total:
             # students are trained together: a share of their steps is the same share of each
-            num = min(self._at_once, self.now.total - self._num_finished)
-            self._advance(self._num_finished + num * done / total, self.now.total)
+            finished = self.now.num_finished
+            num = min(self._at_once, self.now.total - finished)
+            self._advance(finished + num * done / total, self.now.total)
 
     def end_trial(self, state: str, finished: int) -> None:
         """A trial ended; so many are finished."""
-        self._num_finished = finished
         states = {**self.now.states, state: self.now.states.get(state, 0) + 1}
-        now = replace(self.now, done=finished, states=states, updated=time.time())
+        now = replace(self.now, done=finished, num_finished=finished, states=states)
+        now = replace(now, updated=time.time())
         self._tell(now, writes=True)
 
     def clear(self) -> None:
