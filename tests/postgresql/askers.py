@@ -17,14 +17,18 @@ from gped_nas.api.standing import LOCK
 from gped_nas.errors import GpedError, exit_code
 from gped_nas.io import lock
 from gped_nas.search.ledger import Claim
-from gped_nas.search.record import FINISHED, TrialRecord
+from gped_nas.search.record import TrialRecord
 from gped_nas.search.study import create_or_load, load
 from gped_nas.search.trials import INTERRUPTED
 from tests.postgresql.servers import Server
 from tests.search.fakes import IDENTITY, Fake, make_space, run
 
-VAST = {"depth": 3, "width": [{"int": [1, 100]}] * 3}
-"""Genotypes of which hardly ever two are drawn alike."""
+VAST = {
+    "depth": 3,
+    "width": [{"int": [1, 100]}] * 3,
+    "storage_dtype": {"choices": ["float32", "int8"]},
+}
+"""Genotypes of which hardly ever two are drawn alike; each student is told in two types."""
 
 
 def search(url: str, folder: Path, name: str, num: int, *, adopts: bool = False) -> None:
@@ -111,7 +115,7 @@ def assert_each_once(url: str, name: str, num: int) -> None:
     records = load(url, name).records()
     assert [record.trial for record in records] == list(range(len(records)))
     states = Counter(record.state for record in records)
-    assert sum(num for state, num in states.items() if state in FINISHED) == num, states
+    assert sum(record.is_counted for record in records) == num, states
     assert set(states) <= {"complete", "duplicate", "failed"}, states
     for record in records:
         assert record.is_sealed
@@ -119,6 +123,9 @@ def assert_each_once(url: str, name: str, num: int) -> None:
 
     trained = Counter(str(record.genotype) for record in records if record.state == "complete")
     assert max(trained.values()) == 1, "a genotype was trained twice"
+    whole = {record.trial for record in records if record.state == "complete" and record.is_counted}
+    variants = [record.variant_of for record in records if record.variant_of is not None]
+    assert sorted(variants) == sorted(whole), "each student is there in its other type, once"
 
     stored = optuna.load_study(storage=url, study_name=name).get_trials(deepcopy=False)
     assert Counter(trial.state.name for trial in stored) == {

@@ -123,7 +123,7 @@ def test_an_asker_that_is_killed_again_and_again_loses_nothing(
         os.kill(pid, signal.SIGKILL)
         assert wait(pid) == -signal.SIGKILL
 
-    num_finished = sum(record.state == "complete" for record in load(server.url, name).records())
+    num_finished = sum(record.is_counted for record in load(server.url, name).records())
     search(server.url, tmp_path, name, num_finished + 10)
     assert_each_once(server.url, name, num_finished + 10)
 

@@ -1,7 +1,7 @@
 """A server's database that is lost on the way: what was begun is done, and done once.
 
 A SQLite file stands for the server. Its connections are lost before or after a commit, which is all
-that a client can tell. ``make soak`` restarts a PostgreSQL server in earnest.
+that a client can tell. ``tests/postgresql`` restarts a server in earnest.
 """
 
 import sqlite3
@@ -21,8 +21,10 @@ from sqlalchemy.exc import InvalidRequestError, NoResultFound, OperationalError
 
 from gped_nas.errors import EnvironmentProblem, EnvironmentWarning, StudyError
 from gped_nas.search import reconnect
+from gped_nas.search.binding import Binding
 from gped_nas.search.changes import Change, End, change_trial
 from gped_nas.search.database import storage_errors
+from gped_nas.search.fence import Fence
 from gped_nas.search.reconnect import NetworkStorage, connection_settings, is_lost
 from gped_nas.search.rows import Refusal
 from gped_nas.search.storage import clock_of
@@ -107,6 +109,28 @@ def test_a_change_of_a_trial_is_made_once(server: Server, losses: list[str]) -> 
     # what is refused is refused, whatever was lost
     server.losses = list(losses)
     assert change_trial(storage, number, lambda stored: Refusal("ended")) == Refusal("ended")
+
+
+@pytest.mark.parametrize("losses", LOSSES)
+def test_a_study_is_made_and_bound_once(server: Server, losses: list[str]) -> None:
+    storage = get_storage(server)
+    server.losses = list(losses)
+    optuna.create_study(storage=storage, study_name="new", load_if_exists=True)
+    assert len(server.get_all_studies()) == 2
+
+    first, second = (Fence(storage, 2, "study 'new'") for _ in range(2))
+    assert first.read() is None and second.read() is None
+    binding = Binding(study="s", name="new", folder="f", path="/a", host="h", fence=1)
+    server.losses = list(losses)
+    assert first.swap(binding)
+    assert not second.swap(binding.model_copy(update={"folder": "g"})), "the first one was"
+
+    first.hold(1)
+    server.losses = list(losses)
+    first.renew(5.0)
+    assert not server.losses
+    stored = second.read()
+    assert stored == binding.model_copy(update={"renewed": 5.0})
 
 
 def test_a_trial_ends_now_in_every_time_zone(
