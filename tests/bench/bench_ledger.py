@@ -2,14 +2,17 @@
 
     python tests/bench/bench_ledger.py --out reports/bench
 
-A search whose students cost nothing: milliseconds of processor, statements and commits of a trial,
-for the first and the last quarter of the trials. Of the milliseconds, ``drawing_ms`` are spent by
-the sampler and Optuna's ``ask``. Prints one JSON line.
+A search whose students cost nothing: milliseconds of processor, statements and commits of a
+finished trial, for the first and the last quarter of them, and the memory at the end of each
+quarter. Of the milliseconds, ``drawing_ms`` are spent by the sampler and Optuna's ``ask``. The
+study is bound to a folder, so that every write asks for the lease. With ``--dtypes 3`` each student
+is told in three storage types, which are trials of their own. Prints one JSON line.
 """
 
 import argparse
 import functools
 import json
+import resource
 import tempfile
 import time
 from collections import Counter
@@ -23,6 +26,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from gped_nas import device as devices
+from gped_nas.api.home import find
 from gped_nas.io import write_json
 from gped_nas.search.asking import Asker
 from gped_nas.search.database import sqlite_url
@@ -30,7 +34,8 @@ from gped_nas.search.record import TrialRecord
 from gped_nas.search.study import create_or_load
 from tests.search.fakes import IDENTITY, Fake, make_space, run
 
-VAST = {"depth": 4, "width": [{"int": [1, 100]}] * 4}
+VAST: dict[str, Any] = {"depth": 4, "width": [{"int": [1, 100]}] * 4}
+DTYPES = ["float32", "float16", "int8"]
 
 
 def count(seen: Counter[str]) -> None:
@@ -54,9 +59,15 @@ def quarters(marks: list[dict[str, float]]) -> dict[str, dict[str, float]]:
         costs[name] = {
             key: round((marks[last][key] - marks[first][key]) / num, 3)
             for key in marks[0]
-            if key != "trials"
+            if key not in ("trials", "mib")
         }
     return costs
+
+
+def resident_mib() -> float:
+    """Memory that this process has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return round(pages * resource.getpagesize() / 2**20, 1)
 
 
 def time_drawing(seen: Counter[str]) -> None:
@@ -76,25 +87,29 @@ def time_drawing(seen: Counter[str]) -> None:
     Asker.draw = timed(Asker.draw)  # type: ignore[method-assign]
 
 
-def ours(folder: Path, num: int, sampler: str, seen: Counter[str]) -> dict[str, dict[str, float]]:
+def ours(folder: Path, num: int, sampler: str, dtypes: int, seen: Counter[str]) -> dict[str, Any]:
     """The search loop with its ledger."""
     # marks lie between populations: a population is claimed as a whole
-    space = make_space(VAST, sampler=sampler, students_at_once=10, max_failures=0)
-    ledger = create_or_load(
-        sqlite_url(folder / "ours.db"), "fake", space.objectives, IDENTITY, home="a folder"
-    )
+    genotype = {**VAST, "storage_dtype": {"choices": DTYPES[:dtypes]}}
+    space = make_space(genotype, sampler=sampler, students_at_once=10, max_failures=0)
+    url = sqlite_url(folder / "ours.db")
+    home = find(folder, "fake", url)
+    ledger = create_or_load(url, "fake", space.objectives, IDENTITY, bind=home.bind)
     marks: list[dict[str, float]] = []
 
     def mark(trials: int) -> None:
-        marks.append({"trials": trials, **_spent(seen)})
+        marks.append({"trials": trials, "mib": resident_mib(), **_spent(seen)})
 
     def told(record: TrialRecord, num_finished: int) -> None:
-        if num_finished % (num // 4) == 0:
+        is_new = num_finished > marks[-1]["trials"]  # its other types are told after a student
+        if is_new and num_finished % (num // 4) == 0:
             mark(num_finished)
 
     mark(0)
-    run(space, ledger, Fake(), n_trials=num, told=told)
-    return quarters(marks)
+    with home.bound(ledger):
+        run(space, ledger, Fake(), n_trials=num, told=told)
+    num_rows = ledger.num_trials()
+    return {**quarters(marks), "rows": num_rows, "mib": [each["mib"] for each in marks]}
 
 
 def optunas(folder: Path, num: int, seen: Counter[str]) -> dict[str, dict[str, float]]:
@@ -127,6 +142,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--trials", type=int, default=400, help="a multiple of 40")
     parser.add_argument("--sampler", default="random", help="random, tpe or nsga2")
+    parser.add_argument("--dtypes", type=int, default=1, help="storage types of each student")
     parser.add_argument("--without-optuna", action="store_true", help="measure the ledger alone")
     arguments = parser.parse_args()
 
@@ -135,7 +151,10 @@ def main() -> None:
     time_drawing(seen)
     with tempfile.TemporaryDirectory() as folder:
         result: dict[str, Any] = {"trials": arguments.trials, "sampler": arguments.sampler}
-        result["ours"] = ours(Path(folder), arguments.trials, arguments.sampler, seen)
+        result["dtypes"] = arguments.dtypes
+        result["ours"] = ours(
+            Path(folder), arguments.trials, arguments.sampler, arguments.dtypes, seen
+        )
         if not arguments.without_optuna:
             result["optuna"] = optunas(Path(folder), arguments.trials, seen)
     if arguments.out:
