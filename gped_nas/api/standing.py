@@ -149,9 +149,12 @@ class Follower:
 
     def enter(self, phase: str) -> None:
         """Begin a phase."""
+        self._tell(self._begin(phase), writes=True)
+
+    def _begin(self, phase: str) -> Standing:
         now = time.time()
         begun = replace(self.now, phase=phase, done=0.0, total=0, first=0.0)
-        self._tell(replace(begun, entered=now, updated=now), writes=True)
+        return replace(begun, entered=now, updated=now)
 
     def enter_students(
         self, states: Mapping[Any, int], finished: int, total: int, at_once: int
@@ -164,9 +167,9 @@ class Follower:
             total: finished trials wanted.
             at_once: students that are trained together.
         """
-        self.enter(STUDENTS)
         self._at_once = at_once
-        counted = replace(self.now, done=finished, first=finished, num_finished=finished)
+        begun = self._begin(STUDENTS)
+        counted = replace(begun, done=finished, first=finished, num_finished=finished)
         counted = replace(counted, total=total, states=dict(states))
         self._tell(counted, writes=True)
 
@@ -214,6 +217,8 @@ class Follower:
         self._tell(standing, writes=time.monotonic() - self._written >= _WRITE_S)
 
     def _tell(self, standing: Standing, *, writes: bool) -> None:
+        if standing.phase != self.now.phase:
+            self._shared = 0.0  # a new phase is told at once
         self.now = standing
         self._told(standing)
         if writes:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from gped_nas.api.standing import (
     Follower,
     Standing,
     find_folder,
+    parse_standing,
     read_standing,
 )
 from gped_nas.io import lock
@@ -112,6 +114,28 @@ def test_a_reader_sees_who_holds_the_lock_and_what_was_written_last(
     follower.clear()
     assert read_standing(tmp_path) == (None, True)
     assert (tmp_path / "lock").read_bytes() == b""
+
+
+def test_other_machines_hear_each_phase_at_once_and_the_rest_now_and_then(
+    follower: Follower, clock: Clock
+) -> None:
+    shared: list[dict[str, Any] | None] = []
+    follower.share(shared.append)
+    for phase in (TEACHER, STUDENTS):
+        follower.enter(phase)
+        follower.hear("teacher", 1, 100)
+    phases = [each["phase"] for each in shared if each is not None]
+    assert phases == ["data", TEACHER, STUDENTS]
+
+    follower.enter_students({"complete": 3}, 3, 10, at_once=4)
+    for seconds, expected in ((9, 3), (1, 4), (1, 4), (9, 5)):
+        clock.now += seconds
+        follower.end_trial("complete", 4)
+        assert len(shared) == expected
+    heard = parse_standing(shared[-1])
+    assert heard == follower.now and heard.num_finished == 4
+    follower.clear()
+    assert shared[-1] is None
 
 
 def test_what_a_run_leaves_has_no_holder(tmp_path: Path, clock: Clock) -> None:
