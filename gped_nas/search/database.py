@@ -182,6 +182,12 @@ def storage_errors(storage: str) -> Iterator[None]:
             f"{shown(storage)}: cannot be opened: {reason}; {advice}"
         ) from None
     except (SQLAlchemyError, OptunaError, AssertionError, RuntimeError) as error:
+        if _is_of_url(error):
+            raise ConfigError(
+                f"{shown(storage)}: its driver refuses an option "
+                f"({_words_of(getattr(error, 'orig', error), storage)}); correct what stands after "
+                "the '?' of the URL"
+            ) from None
         refusal = _refusal(error)
         if refusal is not None:
             reason = _words_of(refusal.orig, storage)
@@ -202,6 +208,14 @@ def storage_errors(storage: str) -> Iterator[None]:
 def _is_no_json(error: Exception) -> bool:
     """Whether an attribute that Optuna parsed is none: of another form, or an endless number."""
     return isinstance(error, json.JSONDecodeError) or "integer string conversion" in str(error)
+
+
+def _is_of_url(error: BaseException) -> bool:
+    """Whether a driver of PostgreSQL refused what it was given, before it asked a server."""
+    from sqlalchemy.exc import ProgrammingError
+
+    orig = getattr(error, "orig", None)
+    return isinstance(error, ProgrammingError) and getattr(orig, "sqlstate", "") is None
 
 
 def _refusal(error: BaseException) -> "DBAPIError | None":
