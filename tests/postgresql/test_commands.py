@@ -179,7 +179,7 @@ def _assert_seen_and_refused(
     says = ("study 'far'", "it belongs to the folder", "run --adopt")
     refused(4, *second, "--storage", server.url, "--out", elsewhere, says=says)
     another = ("--seed", 7, "--out", home.root / "another")
-    says = ("made with other settings: seed differ",)
+    says = ("made with other settings: seed",)
     refused(4, *second, *another, "--storage", server.url, says=says)
 
 
