@@ -22,6 +22,7 @@ from gped_nas.api.nearness import compare_with_best
 from gped_nas.api.note import REPORT
 from gped_nas.api.preparing import describe, prepare_trainer, span_box
 from gped_nas.api.recipes import training_notes
+from gped_nas.api.regions import check_sizes
 from gped_nas.api.restoring import restore
 from gped_nas.api.sampling import stream_key
 from gped_nas.api.session import Session, new_session
@@ -44,6 +45,7 @@ from gped_nas.search.engine import Local
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.objectives import check_measurable
 from gped_nas.search.record import TrialRecord
+from gped_nas.search.region import Region, outside
 from gped_nas.search.run import TIMEOUT, TimeLimit, search
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.space_file import load_space
@@ -100,7 +102,7 @@ def run(
         The study.
 
     Raises:
-        GateError: no student is feasible, at the end or when the time was over.
+        GateError: no student is of use, at the end or when the time was over.
         Interrupted: the session said stop; the same call goes on from there.
         GpedError: see the parts.
     """
@@ -182,6 +184,7 @@ def _start(
     dataset = load_dataset(space)
     space = space.with_facts(dataset.input_shape, dataset.num_outputs)
     space.check_reachable(dataset.input_shape, dataset.num_outputs)
+    check_sizes(space, dataset.input_shape, dataset.num_outputs)
     check_kernel(space.recipe.kernel, session.device, f"{space.source}: recipe")
     key = stream_key(space, dataset)
 
@@ -348,12 +351,13 @@ class _Job:
     def search(self, study: Study, trainer: Trainer) -> str:
         """Ask, train and tell until there are enough trials, and note why it ended before that."""
         self._enter_students(study)
+        region = study.region
         for record in study.ledger.records():
             trainer.put_in_place(record)  # of a run that was killed before it did
 
         def told(record: TrialRecord, finished: int) -> None:
             trainer.put_in_place(record)
-            self._tell(record, finished)
+            self._tell(region, record, finished)
 
         watch = watch_front(study, self.space)
         with limited(trainer, self.space.search.student_timeout) as distil_and_evaluate:
@@ -392,9 +396,10 @@ class _Job:
             at_once=self.space.search.students_at_once,
         )
 
-    def _tell(self, record: TrialRecord, finished: int) -> None:
+    def _tell(self, region: Region | None, record: TrialRecord, finished: int) -> None:
         self.follower.end_trial(record.state, finished)
-        self.told(record, finished)
+        is_outside = bool(outside([record], self.space.objectives, region))
+        self.told(record.replace(is_outside=is_outside), finished)
 
     def pause(self, study: Study, trainer: Trainer) -> Study:
         """End at the time limit: the front as it is, without tests and references.
@@ -440,12 +445,12 @@ class _Job:
         """Write the report.
 
         Raises:
-            GateError: no student is on the front.
+            GateError: no student is on the front, or none of it is to be used.
         """
         study.write_report()
         self.follower.clear()
-        if not front:
+        if not front or study.chosen() is None:
             what, remedy = study.explain_empty_front()
             raise GateError(
-                f"study '{self.name}': finished, and {what}; {remedy}; see {self.folder / REPORT}"
+                f"study '{self.name}': finished, and {what}; see {self.folder / REPORT}; {remedy}"
             )

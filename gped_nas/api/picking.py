@@ -79,7 +79,7 @@ def records_within(
                 f"{WITHIN}: '{name}' was not measured in study '{study.name}'; there are: {known}"
             )
 
-    if not front:
+    if not front or study.is_without_use:
         what, remedy = study.explain_empty_front()
         raise GateError(f"study '{study.name}': {what}; {remedy}")
 

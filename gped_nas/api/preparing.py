@@ -13,6 +13,7 @@ from gped_nas.api.latency import latency_ends, latency_facts
 from gped_nas.api.lessons import rung_set
 from gped_nas.api.note import STUDENTS
 from gped_nas.api.recipes import decide_recipe
+from gped_nas.api.regions import region_of, with_what_is_asked
 from gped_nas.api.students import Trainer
 from gped_nas.api.study import Study
 from gped_nas.api.teacher import Teacher
@@ -32,7 +33,8 @@ from gped_nas.search.document import (
     StreamPlace,
     TeacherSummary,
 )
-from gped_nas.search.objectives import axis_ends, measured_words, recorded_metrics
+from gped_nas.search.objectives import axis_ends, measured_words, objective, recorded_metrics
+from gped_nas.search.region import SKILL_METRIC
 from gped_nas.search.space import SearchSpace
 
 
@@ -81,6 +83,7 @@ def describe(study: Study, teacher: Teacher, validation: AnyPredictions) -> None
                 f"{stream.folder}: the stream is not the one study '{study.name}' was made with; "
                 "restore it, or choose another --study-name"
             )
+        with_what_is_asked(study.ledger, space)
         return
 
     provenance = {
@@ -101,6 +104,8 @@ def describe(study: Study, teacher: Teacher, validation: AnyPredictions) -> None
     for name, words in measured_words(recorded).items():
         metrics[name] = StoredWords(label=words.label, direction=words.direction, unit=words.unit)
 
+    guess = measure_guess(teacher)
+    box = span_box(space, dataset, latency_ends(space, dataset))
     description = Description(
         config=dict(space.resolved),
         split_text=dataset.split_text,
@@ -108,12 +113,20 @@ def describe(study: Study, teacher: Teacher, validation: AnyPredictions) -> None
         stream=StreamPlace(path=str(stream.folder), digest=stream.digest),
         teacher=_summarize(teacher, validation),
         provenance=provenance,
-        box=span_box(space, dataset, latency_ends(space, dataset)),
+        box=box,
         metrics=metrics,
-        guess=StoredReference.of(measure_guess(teacher)),
+        guess=StoredReference.of(guess),
         **latency_facts(space),
     )
-    study.ledger.change(objectives=space.objectives, description=description)
+    region = region_of(teacher, guess, _worst(space, dataset, box))
+    study.ledger.change(objectives=space.objectives, description=description, region=region)
+
+
+def _worst(space: SearchSpace, dataset: Dataset, box: Box) -> dict[str, float]:
+    """The declared worst value of each objective, and of the metric that skill is measured by."""
+    _, worst = axis_ends(objective(SKILL_METRIC, "skill"), _facts(space, dataset), {}, {})
+    names = [goal.name for goal in space.objectives]
+    return {SKILL_METRIC: worst, **dict(zip(names, box.worst, strict=True))}
 
 
 def span_box(
@@ -134,12 +147,16 @@ def span_box(
     for name, (best, worst) in latencies.items():
         smallest[name], largest[name] = best, worst
 
+    facts = _facts(space, dataset)
+    ends = [axis_ends(goal, facts, smallest, largest) for goal in space.objectives]
+    return Box(best=tuple(best for best, _ in ends), worst=tuple(worst for _, worst in ends))
+
+
+def _facts(space: SearchSpace, dataset: Dataset) -> LabelFacts:
+    """What the ends of a metric's axis may depend on."""
     label_scale = dataset.label_normalization.std if dataset.label_normalization else None
     targets = {target.name: target for target in space.targets}
-    facts = LabelFacts(dataset.num_outputs, label_scale, targets)
-
-    ends = [axis_ends(objective, facts, smallest, largest) for objective in space.objectives]
-    return Box(best=tuple(best for best, _ in ends), worst=tuple(worst for _, worst in ends))
+    return LabelFacts(dataset.num_outputs, label_scale, targets)
 
 
 def _summarize(teacher: Teacher, validation: AnyPredictions) -> TeacherSummary:

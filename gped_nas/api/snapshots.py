@@ -13,10 +13,10 @@ from gped_nas.search.choice import choose
 from gped_nas.search.coverage import random_order
 from gped_nas.search.document import Box, Description, References
 from gped_nas.search.goals import MetricWords, Objective
-from gped_nas.search.guess import explain_empty_front, note_guesses
 from gped_nas.search.pareto import Floats, knee, pareto_front
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.region import Region, inside
+from gped_nas.search.region import Region, inside, outside
+from gped_nas.search.region_words import explain_empty_front, note_outside
 from gped_nas.search.snapshot import Reference, StudySnapshot
 from gped_nas.search.trials import check_undamaged
 from gped_nas.search.volume import coverage, losses_in, reference_box
@@ -100,19 +100,22 @@ def summary_of(study: "Study") -> StudySnapshot:
     objectives = document.objectives
     description = document.description or Description()
     references = document.references or References()
+    region = document.region
     box = Box(best=(), worst=())
     if description.box is not None:
-        box = reference_box(objectives, description.box, document.region)
+        box = reference_box(objectives, description.box, region)
 
-    region = document.region
     front = front_of(records, objectives, region)
     front_records = [records[trial] for trial in front]
     front_losses = losses_of(study, front_records)
     index, rule = choose(front_records, objectives, front_losses, document.front_differences)
-    chosen = None if index is None else front[index]
+    is_worthless = region is not None and region.lacks_skill
+    chosen = None if index is None or is_worthless else front[index]
     if chosen is None and records:
-        what, remedy = explain_empty_front(records, objectives)
-        rule = f"The front is empty, since {what}; {remedy}."
+        what, remedy = explain_empty_front(records, objectives, region)
+        rule = (
+            f"{'No student is chosen' if front else 'The front is empty'}, since {what}; {remedy}."
+        )
 
     paired = list(references.comparisons)
     if chosen is not None:
@@ -143,7 +146,9 @@ def summary_of(study: "Study") -> StudySnapshot:
         provenance={**description.provenance, "student seconds": student_seconds},
         num_test_evaluations=study.num_test_evaluations,
         split_text=description.split_text,
-        notes=(*document.notes, *note_guesses(records, objectives)),
+        notes=(*document.notes, *note_outside(records, objectives, region)),
+        region=region,
+        outside=outside(records, objectives, region),
         knee=front[knee(front_losses)] if front else None,
         best_point=dict(zip(names, box.best, strict=False)),
         class_names=description.class_names,

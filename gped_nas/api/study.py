@@ -18,10 +18,11 @@ from gped_nas.search.choice import choose
 from gped_nas.search.database import storage_errors
 from gped_nas.search.document import Description, SearchEnd, StudentTest
 from gped_nas.search.goals import Objective
-from gped_nas.search.guess import explain_empty_front, is_teacher_guess
+from gped_nas.search.guess import is_teacher_guess
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.record import TrialRecord
-from gped_nas.search.region import Region
+from gped_nas.search.region import Region, outside
+from gped_nas.search.region_words import explain_empty_front
 from gped_nas.search.snapshot import PairedDifference, Reference, StudySnapshot, TwinsOf
 
 if TYPE_CHECKING:
@@ -99,6 +100,17 @@ class Study:
     def region(self) -> Region | None:
         """Which students are of use; None in a study that was begun before there was a region."""
         return self.ledger.document.region
+
+    @property
+    def is_without_use(self) -> bool:
+        """Whether no student is to be used, since the teacher has no skill; see ``Region``."""
+        region = self.region
+        return region is not None and region.lacks_skill
+
+    def outside_records(self) -> list[TrialRecord]:
+        """The complete records that are outside the region, by number: of no use at any size."""
+        records = self.records()
+        return [records[trial] for trial in outside(records, self.objectives, self.region)]
 
     @property
     def stream_path(self) -> Path:
@@ -250,8 +262,8 @@ class Study:
         return is_teacher_guess(self._description.teacher.diagnosis)
 
     def explain_empty_front(self) -> tuple[str, str]:
-        """Why no student is on the front, and what to do."""
-        return explain_empty_front(self.records(), self.objectives)
+        """Why no student is chosen, and what to do."""
+        return explain_empty_front(self.records(), self.objectives, self.region)
 
     def trials(self) -> "pd.DataFrame":
         """Every trial as a pandas frame, a row a trial by number.
@@ -265,10 +277,12 @@ class Study:
         return frame
 
     def chosen(self) -> TrialRecord | None:
-        """The student to take when no budget is given; None when the front is empty.
+        """The student to take when no budget is given; see ``search.choice``.
 
-        See ``search.choice``.
+        None when the front is empty, or the teacher has no skill that a student could keep.
         """
+        if self.is_without_use:
+            return None
         front = self.front_records()
         differences = self.ledger.document.front_differences
         index, _ = choose(front, self.objectives, losses_of(self, front), differences)
@@ -277,10 +291,10 @@ class Study:
     def best(self) -> TrialRecord | None:
         """The best student by the first objective on validation, whatever it costs.
 
-        None when the front is empty.
+        None when the front is empty, or the teacher has no skill that a student could keep.
         """
         front = self.front_records()
-        return front[0] if front else None
+        return front[0] if front and not self.is_without_use else None
 
     def find(self, trial: int | str) -> TrialRecord:
         """The record of a trial by its number, or of the one that is ``chosen`` or ``best``.

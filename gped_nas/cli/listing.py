@@ -9,6 +9,7 @@ from gped_nas.models.labels import TIMED_COSTS, short_genotype
 
 MARK = "<- chosen"
 NEAR = "near a guess"
+OUTSIDE = "outside the region"
 _COSTS = ("macs", "params", "storage_bytes")
 _QUALITY = ("nll", "accuracy", "rmse", "kl_to_teacher")
 _TESTED = ("test_nll", "test_nll_above_teacher", "test_accuracy", "test_rmse")
@@ -43,12 +44,19 @@ def print_students(
 
     from gped_nas.search.guess import near_guesses
 
-    near = near_guesses(records, study.objectives) if states is None else frozenset()
+    # with a region, who is near a guess is outside of it
+    is_marked = states is None and study.region is None
+    near = near_guesses(records, study.objectives) if is_marked else frozenset()
+    apart = {record.trial for record in study.outside_records()} if states is not None else set()
     shown = []
     for i, (row, record) in enumerate(zip(rows, records, strict=True)):
         mark = ""
         if not is_csv:
-            marks = {MARK: record.trial == chosen, NEAR: record.trial in near}
+            marks = {
+                MARK: record.trial == chosen,
+                NEAR: record.trial in near,
+                OUTSIDE: record.trial in apart,
+            }
             mark = ", ".join(text for text, is_set in marks.items() if is_set)
         if states is not None:
             row = {"trial": record.trial, "state": states[i]} | row
@@ -160,11 +168,19 @@ def print_classes(record: Any, study: Any) -> None:
         print_rows(rows, Format.table, title=title)
 
 
+def warn_of_outside(study: Any) -> None:
+    """Say how many complete students are of no use, and what would be."""
+    from gped_nas.search.region_words import note_outside
+
+    for note in note_outside(study.records(), study.objectives, study.region):
+        say(note)
+
+
 def warn_of_teacher(study: Any) -> None:
     """Say so where what students imitate is worth nothing, or has seen where they are chosen."""
     from gped_nas.report.holdout import describe_gap
 
-    if study.is_teacher_guess:
+    if study.is_teacher_guess or study.is_without_use:
         say(
             "the teacher is not better than a guess from the training labels: no student of it is "
             "to be used; mend the teacher, see `gped-search teacher info`"

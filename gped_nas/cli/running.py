@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gped_nas.cli.listing import print_students, warn_of_teacher
+from gped_nas.cli.listing import OUTSIDE, print_students, warn_of_outside, warn_of_teacher
 from gped_nas.cli.options import (
     REPORTS,
     Device,
@@ -136,6 +136,7 @@ def run(
             picked, refusal = None, error
     _print_front(study, picked, wide=wide)
     warn_of_teacher(study)
+    warn_of_outside(study)
     for note in study.training_notes():
         say(note)
     num_tested = study.num_test_evaluations
@@ -196,6 +197,7 @@ def _told(num_trials: int, ended: list[int]) -> Callable[[Any, int], None]:
         what = record.reason
         if record.costs:
             what = f"nll {record.metrics['nll']:.4f}, {record.costs['params']:,} parameters"
+            what += f", {OUTSIDE}" if record.is_outside else ""
         say(
             f"trial {record.trial}: {record.state}, {what} ({finished} of {num_trials})",
             "trial",
@@ -205,6 +207,7 @@ def _told(num_trials: int, ended: list[int]) -> Callable[[Any, int], None]:
             genotype=record.genotype,
             metrics=record.metrics,
             costs=record.costs,
+            outside=record.is_outside,
             finished=finished,
             wanted=num_trials,
         )

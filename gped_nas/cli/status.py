@@ -79,6 +79,8 @@ def state_of(record: Any, is_at_work: bool) -> str:
 
 def count_trials(study: Any) -> dict[str, Any]:
     """What the trials of a study came to; none runs where nobody is at work."""
+    from gped_nas.search.region_words import describe_region
+
     records, chosen = study.records(), study.chosen()
     is_at_work = study.is_at_work()
     references = study.ledger.document.references
@@ -89,6 +91,8 @@ def count_trials(study: Any) -> dict[str, Any]:
         "finished": sum(record.is_counted for record in records),
         **{state: counts[state] for state in sorted(counts)},
         "on the front": len(study.front_records()),
+        "outside": len(study.outside_records()),
+        "region": describe_region(study.region),
         "chosen": number_of(chosen),
         "student seconds": round(sum(record.seconds for record in records), 1),
         **({"ended": study.end.reason, "why": study.end.sentence} if study.end else {}),

@@ -12,6 +12,7 @@ from gped_nas.cli.listing import (
     print_classes,
     print_references,
     print_students,
+    warn_of_outside,
     warn_of_teacher,
 )
 from gped_nas.cli.options import (
@@ -71,6 +72,7 @@ def front(
         print_references(opened, wide=wide)
 
     warn_of_teacher(opened)
+    warn_of_outside(opened)
     if not records:
         say(f"the front is empty: {'; '.join(opened.explain_empty_front())}")
 
@@ -92,7 +94,8 @@ def trials(
     opened = open_study(study, storage=storage, out=out)
     records = opened.records()
     if format is Format.json:
-        print_json([record.to_json() for record in records])
+        apart = {record.trial for record in opened.outside_records()}
+        print_json([record.to_json() | {"outside": record.trial in apart} for record in records])
         return
 
     chosen = number_of(opened.chosen())
@@ -187,7 +190,7 @@ def show(
     opened = open_study(study, storage=storage, out=out)
     record = opened.find(trial)
     if format is Format.json:
-        print_json(record.to_json())
+        print_json(record.to_json() | _standing_in_region(record, opened))
         return
 
     summary = {
@@ -195,6 +198,7 @@ def show(
         "state": record.state,
         "reason": record.reason,
         "seconds": record.seconds,
+        **_standing_in_region(record, opened),
     }
     if format is Format.csv:
         print_pairs({**summary, **record.values}, format)
@@ -222,6 +226,14 @@ def show(
             print_rows(reasons, format, title="why some have no interval")
         print_classes(record, opened)
         print_rows(record.layers, format, title="layers")
+
+
+def _standing_in_region(record: Any, study: Any) -> dict[str, Any]:
+    """Whether a student is outside the region of interest, and how much skill it keeps."""
+    apart = {other.trial for other in study.outside_records()}
+    skill = None if study.region is None else study.region.skill(record)
+    kept = None if skill is None else round(skill, 4)
+    return {"outside": record.trial in apart, "skill_kept": kept}
 
 
 @app.command(cls=Verb, rich_help_panel=SEARCH)

@@ -7,6 +7,8 @@ from typing import Any, Literal
 from gped_nas.evaluate.measured import TEST, Key, public_name
 from gped_nas.search.goals import MetricWords, Objective
 from gped_nas.search.record import TrialRecord
+from gped_nas.search.region import Region
+from gped_nas.search.region_words import explain_empty_front
 from gped_nas.search.snapshot import (
     EXHAUSTED,
     PairedDifference,
@@ -36,7 +38,9 @@ class Evidence:
         objectives: in order.
         constraints: bounds of the space by metric or cost name.
         within: a budget beside these, likewise.
-        num_on_front: students that are better than a guess and that no other beats.
+        num_on_front: students inside the region that no other beats.
+        region: which students are of use; None in a study that was begun before there was one.
+        emptiness: why none is on the front where none is, and what to do.
         is_exhausted: whether every genotype of the space was tried.
         references: see ``Reference``.
         differences: paired differences of the student, and of references.
@@ -54,6 +58,8 @@ class Evidence:
     constraints: Mapping[str, float] = field(default_factory=dict)
     within: Mapping[str, float] = field(default_factory=dict)
     num_on_front: int = 0
+    region: Region | None = None
+    emptiness: tuple[str, str] = ("", "")
     is_exhausted: bool = False
     references: tuple[Reference, ...] = ()
     differences: tuple[PairedDifference, ...] = ()
@@ -218,6 +224,13 @@ def _skill(evidence: Evidence, other: Reference, name: str) -> float | None:
     return sign * (ignorant - theirs)
 
 
+def _explain_emptiness(snapshot: StudySnapshot) -> tuple[str, str]:
+    """Why no student is on the front, and what to do; nothing where one is."""
+    if snapshot.front:
+        return "", ""
+    return explain_empty_front(snapshot.records, snapshot.objectives, snapshot.region)
+
+
 _CHOSEN: Any = object()
 """Stands for the student that the snapshot chose, with its differences."""
 
@@ -260,6 +273,8 @@ def evidence_of(
         constraints=constraints if isinstance(constraints, Mapping) else {},
         within=within or {},
         num_on_front=len(snapshot.front),
+        region=snapshot.region,
+        emptiness=_explain_emptiness(snapshot),
         is_exhausted=any(note.startswith(EXHAUSTED) for note in snapshot.notes),
         references=references,
         differences=differences,

@@ -4,11 +4,13 @@ The first of these that holds:
 
 | kind                | when                                                                      |
 |---------------------|---------------------------------------------------------------------------|
-| `teacher_guesses`   | the teacher is not better than a guess from the training labels           |
+| `teacher_guesses`   | the teacher is not better than a guess from the training labels, or has   |
+|                     | no skill that a student could keep                                        |
 | `too_few_trials`    | no trial has finished; or fewer than ``MIN_TRIALS``, of a space that has  |
 |                     | more, and the student does not keep what its teacher knows                |
 | `none_within`       | no student is within the constraints, or within the budget                |
-| `nothing_learned`   | no student is better than a guess                                         |
+| `nothing_learned`   | no student is in the region of interest; in studies that were begun       |
+|                     | before there was one, none is better than a guess                         |
 | `untrusted_teacher` | the posterior's own verdict is "do not trust", and the teacher does not   |
 |                     | predict better than one MAP network of its size                           |
 | `plain_as_good`     | a plain network costs no more, and the student predicts no better         |
@@ -43,6 +45,7 @@ from gped_nas.report.sentences import (
 from gped_nas.report.twins import describe_bought
 from gped_nas.search.guess import is_teacher_guess
 from gped_nas.search.record import TrialRecord
+from gped_nas.search.region import Region
 from gped_nas.search.snapshot import Reference
 
 Kind = Literal[
@@ -132,12 +135,14 @@ def judge_study(evidence: Evidence) -> StudyVerdict:
 
 
 def _judge_without_student(evidence: Evidence) -> StudyVerdict | None:
-    if is_teacher_guess(evidence.diagnosis):
+    region = evidence.region
+    if is_teacher_guess(evidence.diagnosis) or (region is not None and region.lacks_skill):
         return StudyVerdict(
             "teacher_guesses",
             "No student is to be used: the teacher is not better than a guess.",
             details=(
                 _describe_guessing_teacher(evidence.diagnosis),
+                *_describe_no_region(region),
                 "Mend the teacher, then search anew.",
             ),
         )
@@ -156,6 +161,10 @@ def _judge_without_student(evidence: Evidence) -> StudyVerdict | None:
             else f"No student was chosen: none of {finished} is complete.",
             details=("Loosen the constraints, or widen the space.",),
         )
+    if not evidence.num_on_front and region is not None:
+        what, remedy = evidence.emptiness
+        sentence = f"No student is of use: {what}."
+        return StudyVerdict("nothing_learned", sentence, details=(f"To do: {remedy}.",))
     if not evidence.num_on_front:
         complete = words.things(evidence.num_complete, "complete student")
         return StudyVerdict(
@@ -175,8 +184,16 @@ def _judge_without_student(evidence: Evidence) -> StudyVerdict | None:
     return None
 
 
+def _describe_no_region(region: Region | None) -> Iterable[str]:
+    """That students cannot be parted by their skill where the teacher has none."""
+    if region is not None and region.lacks_skill:
+        yield "There is no region of interest: the teacher has no skill that they could keep."
+
+
 def _describe_guessing_teacher(diagnosis: Mapping[str, Any]) -> str:
     """How a teacher that is no better than a guess does beside it."""
+    if "guess" not in diagnosis:
+        return "On validation its NLL is not below that of a guess from the training labels."
     mine = (diagnosis.get("average") or {}).get("nll")
     beside = diagnosis["guess"]
     text = (

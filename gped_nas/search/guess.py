@@ -8,6 +8,9 @@ point with no costs, the guess dominates it.
 Objectives that the guess has no value for, or whose difference has no known interval, say nothing.
 Where the examples are too few for an interval, the value alone decides. Records of studies that
 were begun before there was a guess are not compared, and keep their fronts.
+
+It is the rule of studies that were begun before there was a region of interest; see
+``search.region`` for that of all others.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -67,16 +70,10 @@ def near_guesses(records: Sequence[TrialRecord], objectives: Sequence[Objective]
     return frozenset(near)
 
 
-def explain_empty_front(
-    records: Sequence[TrialRecord], objectives: Sequence[Objective]
+def explain_guesses(
+    complete: Sequence[TrialRecord], objectives: Sequence[Objective]
 ) -> tuple[str, str]:
-    """Why no student is on the front, and what to do."""
-    complete = [record for record in records if record.state == "complete"]
-    if not any(record.is_counted for record in records):
-        return "no trial has finished", "run the search on"
-    if not complete:
-        return "no student is feasible", "loosen the constraints"
-
+    """Why no complete student is on the front, and what to do."""
     names = " or ".join(goal.name for goal in objectives if goal.name in complete[0].above_guess)
     what = (
         "no student is better than a guess from the training labels: of none of the "

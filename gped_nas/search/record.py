@@ -62,6 +62,8 @@ class TrialRecord:
         variants: the same student in other storage types, on the way from who measured it to the
             ledger, which makes trials of them; never stored here.
         is_sealed: whether its digest was read with it; not so before records had one.
+        is_outside: of a record that is told as its trial ends, whether it is outside the region of
+            interest; a region may change, so that it is not stored.
     """
 
     trial: int
@@ -82,6 +84,7 @@ class TrialRecord:
     repeat_of: int | None = None
     variants: "tuple[TrialRecord, ...]" = field(default=(), compare=False)
     is_sealed: bool = field(default=True, compare=False)
+    is_outside: bool = field(default=False, compare=False)
 
     @property
     def is_counted(self) -> bool:

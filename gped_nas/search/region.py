@@ -77,8 +77,12 @@ class Region:
 
     @property
     def lacks_skill(self) -> bool:
-        """Whether a share of the teacher's skill was asked for, and it has none."""
-        return self.keep is not None and not self.bounds
+        """Whether a share of the teacher's skill was asked for, and it has none.
+
+        It is not known of a teacher whose NLL is infinite: it gave some label no probability.
+        """
+        is_known = SKILL_METRIC in self.know_nothing and SKILL_METRIC in self.teacher
+        return self.keep is not None and not self.bounds and is_known
 
     def bound(self, name: str) -> Bound | None:
         """The bound of a metric or cost; None where it has none."""
@@ -86,7 +90,10 @@ class Region:
 
     def is_inside(self, record: TrialRecord) -> bool:
         """Whether a complete student meets every bound."""
-        values = record.values
+        return self.holds(record.values)
+
+    def holds(self, values: Mapping[str, float]) -> bool:
+        """Whether metrics and costs by name meet every bound; one that is not there does not."""
         for bound in self.bounds:
             if bound.name not in values or not bound.holds(values[bound.name]):
                 return False

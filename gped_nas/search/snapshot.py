@@ -14,6 +14,7 @@ from gped_nas.evaluate.measured import (
 )
 from gped_nas.search.goals import MetricWords, Objective
 from gped_nas.search.record import TrialRecord
+from gped_nas.search.region import Region
 
 EXHAUSTED = "Every genotype of the space was tried."
 """The note of a study whose search has nothing left to draw."""
@@ -147,8 +148,8 @@ class StudySnapshot:
         config: the resolved search space, plain data.
         objectives: in order; the first one is the quality that ranks the front.
         records: every trial by number.
-        front: trial numbers of the non-dominated complete records, best by the first objective
-            first.
+        front: trial numbers of the non-dominated records inside the region, best by the first
+            objective first.
         chosen: trial number of the student picked, or None when the front is empty.
         rule: how it was picked, one sentence.
         knee: trial number of the front's knee, by ``search.pareto.KNEE_RULE``; None when the front
@@ -175,6 +176,8 @@ class StudySnapshot:
         class_names: one a class, in label order; empty for regression.
         metrics: what is to be said of each recorded metric, by its name without part and condition.
         twins: of the students that have them, the chosen one's first.
+        region: which students are of use; None in a study that was begun before there was one.
+        outside: trial numbers of the complete records that are of no use: on no front.
         evaluations: rows that ``gped-search evaluate`` measured, see ``evaluate.measured.rows``.
     """
 
@@ -202,6 +205,8 @@ class StudySnapshot:
     class_names: tuple[str, ...] = ()
     metrics: Mapping[str, MetricWords] = field(default_factory=dict)
     twins: tuple[TwinsOf, ...] = ()
+    region: Region | None = None
+    outside: tuple[int, ...] = ()
     evaluations: tuple[Mapping[str, Any], ...] = ()
 
     def record(self, trial: int) -> TrialRecord:

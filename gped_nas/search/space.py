@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from gped_nas.config import Config
 from gped_nas.data.base import Normalization
@@ -65,6 +66,10 @@ class SearchConfig(Config):
     students_at_once: int = Field(
         default=12, ge=1, le=4096, description="students trained as one population"
     )
+    keep: float | dict[str, float] = Field(
+        default=0.9,
+        description="the least share of the teacher's skill that is of use, or bounds by objective",
+    )
     max_failures: int = Field(
         default=10, ge=0, description="failed trials after which the study gives up"
     )
@@ -87,6 +92,18 @@ class SearchConfig(Config):
         description="trials without a gain of hypervolume beyond its noise after which the search "
         "ends; 0 goes on to n_trials",
     )
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _is_share_or_bounds(cls, keep: Any) -> Any:
+        values = [*keep.values()] if isinstance(keep, dict) else [keep]
+        numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+        if len(numbers) < len(values) or not all(map(isfinite, numbers)):
+            raise ValueError(
+                f"found {str(keep)[:60]!r}, expected a share of the teacher's skill such as 0.9, "
+                "or bounds by objective such as {accuracy: 0.95}"
+            )
+        return keep
 
 
 class BaselineConfig(Config):

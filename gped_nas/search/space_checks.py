@@ -28,6 +28,7 @@ from gped_nas.search.objectives import (
     objective,
     task_of,
 )
+from gped_nas.search.region_checks import region_can_be_met
 from gped_nas.search.space import FINITE_SAMPLERS, SearchSpace
 from gped_nas.targets.base import LearnedTarget, QuantileTarget, StatisticTarget
 
@@ -375,6 +376,7 @@ CHECKS: tuple[Callable[[SearchSpace], None], ...] = (
     _a_radius_is_no_set,
     _students_have_bounds,
     _constraints_can_hold,
+    region_can_be_met,
     _certified_training_is_of_classes,
     _a_listed_space_ends,
     _the_sampler_can,

@@ -36,7 +36,7 @@ students:
       depth: {int: [1, 2]}
       width: {choices: [2, 4, 8]}
       storage_dtype: {choices: [float32, int8]}
-search: {n_trials: 4, students_at_once: 3}
+search: {n_trials: 4, students_at_once: 3, keep: {}}
 recipe: {steps: 40, warmup: 5, lr: 0.02}
 baseline: {steps: 100, precisions: [1.0]}
 twins: {seeds: 0}
@@ -158,6 +158,14 @@ def wait_for(
             process.kill()
             pytest.fail(f"it did not come so far: {process.communicate()}")
         time.sleep(0.02)
+
+
+def without_region(home: "Home") -> None:
+    """Make a study one that was begun before there was a region of interest."""
+    from gped_nas.api import open_study
+
+    ledger = open_study(home.study).ledger
+    ledger.write(ledger.document.with_changes(region=None))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

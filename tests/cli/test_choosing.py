@@ -10,7 +10,7 @@ import pytest
 
 import gped_nas as gn
 from gped_nas.errors import ConfigError
-from tests.cli.harness import N_TRIALS, Home, accepted, call, contents, refused
+from tests.cli.harness import N_TRIALS, Home, accepted, call, contents, refused, without_region
 
 
 def _rows(*command: object) -> Any:
@@ -175,13 +175,14 @@ def test_bounds_are_read_before_any_work(home: Home) -> None:
     assert not home.out.exists() and not home.cache.exists()
 
 
-def test_students_that_hardly_know_more_than_a_guess_are_marked(
-    finished: Home, monkeypatch: pytest.MonkeyPatch
+def test_before_there_were_regions_students_near_a_guess_are_marked(
+    own: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    front = _rows("front", finished.study)
+    without_region(own)
+    front = _rows("front", own.study)
     last = str(front[-1]["trial"])
     monkeypatch.setattr("gped_nas.search.guess.near_guesses", lambda *_: {int(last)})
-    lines = accepted("front", finished.study).out.splitlines()
+    lines = accepted("front", own.study).out.splitlines()
     (marked,) = [line for line in lines if "near a guess" in line]
     assert marked.split()[0] == last
-    assert "near a guess" not in accepted("front", finished.study, "-f", "csv").out
+    assert "near a guess" not in accepted("front", own.study, "-f", "csv").out

@@ -19,6 +19,8 @@ from tests.cli.harness import Home, Result, accepted, refused
 METHOD = "teacher.method={name: import, path: ensemble.npz}"
 GIVEN = "{predictions: ensemble.npz, name: 2 x clumsy, macs: 9.1e+6, storage_bytes: 1_234_567}"
 
+KEPT = ("--set", "search.keep=0.9")
+
 
 def digits() -> tuple[NDArray[Any], NDArray[Any]]:
     """Inputs and labels of the dataset."""
@@ -99,9 +101,9 @@ def test_an_ensemble_at_chance_is_refused_unless_told(home: Home) -> None:
     )
     refused(2, *command, says=says)
     assert not home.study.joinpath("study.db").exists()
-    # It is taken where the user says so, and then no student of it is better than the labels alone.
-    says = ("no student is better than a guess", "mend the teacher")
-    refused(3, *command, "--set", "teacher.method.at_chance=true", says=says)
+    # It is taken where the user says so, and then its students have nothing to keep.
+    says = ("the teacher has no skill", "mend the teacher")
+    refused(3, *command, "--set", "teacher.method.at_chance=true", *KEPT, says=says)
     assert home.study.joinpath("study.db").exists()
 
 

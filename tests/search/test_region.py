@@ -64,7 +64,12 @@ def test_the_bound_keeps_a_share_of_the_lead_over_ignorance(
     assert made.skill(record(0, nothing)) == 0 and made.skill(record(0, teacher)) == 1
 
 
-@pytest.mark.parametrize("teacher", [{"nll": 2.3}, {"nll": 2.4}, {}])
+def test_a_teacher_of_infinite_nll_has_no_region_and_students_of_use() -> None:
+    made = make_region(0.9, GOALS, know_nothing=KNOW_NOTHING, teacher={"accuracy": 0.9})
+    assert made.bounds == () and not made.lacks_skill and made.is_inside(record(0, 5.0))
+
+
+@pytest.mark.parametrize("teacher", [{"nll": 2.3}, {"nll": 2.4}])
 def test_a_teacher_without_skill_leaves_everybody_inside(teacher: dict[str, float]) -> None:
     made = make_region(0.9, GOALS, know_nothing=KNOW_NOTHING, teacher=teacher)
     assert made.lacks_skill and made.bounds == () and made.asked == 0.9
