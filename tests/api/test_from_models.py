@@ -25,6 +25,7 @@ SMALL = {
     "recipe": {"steps": 60, "warmup": 5, "lr": 0.02},
     "objectives": ["nll", "macs"],
     "search.students_at_once": 2,
+    "search.keep": {},
     "twins": {"seeds": 1, "students": 1},
 }
 

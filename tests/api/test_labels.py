@@ -20,7 +20,7 @@ ONE_TRIAL = {
     **OVERRIDES,
     "views": VIEWS,
     "recipe": RECIPE,
-    "search": {"n_trials": 1, "students_at_once": 1},
+    "search": {"n_trials": 1, "students_at_once": 1, "keep": {}},
 }
 
 
@@ -80,7 +80,7 @@ def test_a_search_over_shares_says_where_labels_count(home: Home) -> None:
     written = yaml.safe_load(home.space.read_text())
     written["views"] = VIEWS[:2]
     written["students"][0]["genotype"]["label_weight"] = {"choices": [0, 0.5]}
-    written["search"] = {"n_trials": 6, "students_at_once": 3, "sampler": "random"}
+    written["search"] = {"n_trials": 6, "students_at_once": 3, "sampler": "random", "keep": {}}
     home.space.write_text(yaml.safe_dump(written))
 
     text = accepted("space", home.space, "--format", "json").out

@@ -82,7 +82,7 @@ def settings(root: Path, **teacher: Any) -> dict[str, Any]:
         "students": [{"family": "cnn", "genotype": kernel}],
         "objectives": ["nll", "macs"],
         "conditions": ["clean", "permuted"],
-        "search": {"n_trials": 2, "students_at_once": 2},
+        "search": {"n_trials": 2, "students_at_once": 2, "keep": {}},
         "recipe": {"steps": 40, "warmup": 5, "lr": 0.02},
         "baseline": {"steps": 100, "precisions": [1.0]},
         "twins": {"seeds": 1, "students": 1},
@@ -274,7 +274,7 @@ def test_what_another_process_cannot_build_is_refused_where_it_was_asked_for(
     with pytest.raises(ConfigError, match="(?s)[^-]processes: found the module 'eyes'.*no lambda"):
         processes_that_can_build(of_a_lambda, asked, 2)
 
-    limited = {**settings(tmp_path), "search": {"n_trials": 2, "student_timeout": 60}}
+    limited = {**settings(tmp_path), "search": {"n_trials": 2, "student_timeout": 60, "keep": {}}}
     with pytest.raises(ConfigError, match="(?s)search.student_timeout: found the module 'eyes'"):
         gn.run(
             parse_space(limited, "eyes.yaml", {"eyes": lambda: Eyes()}),

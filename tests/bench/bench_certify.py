@@ -44,7 +44,7 @@ SPACE: dict[str, Any] = {
     "views": [{"policy": "clean"}, {"policy": "mixup"}],
     "targets": ["predictive", "expected_entropy"],
     "objectives": ["nll"],
-    "search": {"n_trials": 1, "students_at_once": 1, "sampler": "random"},
+    "search": {"n_trials": 1, "students_at_once": 1, "sampler": "random", "keep": {}},
     "recipe": {"steps": 600, "lr": 0.01},
     "baseline": {"steps": 100, "precisions": [1.0]},
     "twins": {"seeds": 0},

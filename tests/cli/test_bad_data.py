@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from tests.cli.harness import Home, refused
+from tests.cli.harness import Home, accepted, refused
 
 NUM, DIMS, CLASSES = 60, 3, 3
 
@@ -192,8 +192,7 @@ def test_an_import_that_fits_no_genotype_can_be_mended(home: Home) -> None:
     command = _importing(home, "ensemble.safetensors", out=home.out)
     refused(2, *command, says=("ensemble.safetensors", "(6, 64)", "(8, 64)", "teacher.genotype"))
     assert not home.study.joinpath("study.db").exists()
-    says = ("no student is better than a guess",)  # its weights are random
-    refused(3, *command, "--set", "teacher.genotype.width=6", says=says)
+    accepted(*command, "--set", "teacher.genotype.width=6")
 
 
 def _predictions(**changes: Any) -> dict[str, Any]:

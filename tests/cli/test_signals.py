@@ -64,12 +64,12 @@ def _assert_told_how_to_go_on(result: Result, code: int, command: str) -> None:
 
 SLOW = {
     "cached": {
-        "search": "{n_trials: 4, students_at_once: 1, sampler: grid}",
+        "search": "{n_trials: 4, students_at_once: 1, sampler: grid, keep: {}}",
         "recipe": "{steps: 400}",
     },
     # two at once have two workers, where there are two cores
     "online": {
-        "search": "{n_trials: 4, students_at_once: 2, sampler: grid}",
+        "search": "{n_trials: 4, students_at_once: 2, sampler: grid, keep: {}}",
         "recipe": "{steps: 150, warmup: 5, mode: online}",
     },
 }

@@ -101,7 +101,7 @@ def _cut(data: dict[str, Any]) -> dict[str, Any]:
     data["recipe"] = {**data.get("recipe", {}), "steps": 40, "warmup": 5}
     data["baseline"] = {"steps": 100, "precisions": [1.0]}
     data["twins"] = {"seeds": 1, "students": 1}
-    data["search"] = {**data.get("search", {}), "students_at_once": NUM_TRIALS}
+    data["search"] = {**data.get("search", {}), "students_at_once": NUM_TRIALS, "keep": {}}
     return data
 
 

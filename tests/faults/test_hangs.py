@@ -44,6 +44,7 @@ def run(folder: Path, widths: list[int], limit_s: float, *, at_once: int) -> Res
             "sampler": "brute_force",
             "n_trials": len(widths),
             "students_at_once": at_once,
+            "keep": {},
             "student_timeout": limit_s,
         },
     )
@@ -100,7 +101,7 @@ if SOAK:
     def test_a_limit_that_nobody_reaches_changes_no_number(tmp_path: Path) -> None:
         records = []
         for limit_s in (None, 600.0):
-            search = {"sampler": "brute_force", "n_trials": 4, "students_at_once": 2}
+            search = {"sampler": "brute_force", "n_trials": 4, "students_at_once": 2, "keep": {}}
             folder = tmp_path / str(limit_s)
             folder.mkdir()
             space = write_space(folder, search={**search, "student_timeout": limit_s})

@@ -147,7 +147,7 @@ def test_no_genotype_is_trained_again_after_a_kill(
     space = write_space(
         tmp_path,
         students=[{"family": "mlp", "genotype": {"depth": 1, "width": {"choices": [2, 3]}}}],
-        search={"sampler": "random", "n_trials": 8, "students_at_once": 2},
+        search={"sampler": "random", "n_trials": 8, "students_at_once": 2, "keep": {}},
     )
     run = ("run", str(space), "--out", str(tmp_path))
     assert forks.run(*run, cache=undisturbed.cache, die="tell", at=5).code == KILLED

@@ -160,7 +160,7 @@ def test_random_kills_during_a_study(forks: Forks, tmp_path: Path) -> None:
     space = write_space(
         tmp_path,
         students=[{"family": "mlp", "genotype": {"depth": 1, "width": widths}}],
-        search={"sampler": "tpe", "n_trials": 8, "students_at_once": 2},
+        search={"sampler": "tpe", "n_trials": 8, "students_at_once": 2, "keep": {}},
         constraints={"params": 400},  # a width of 6 has 460
         recipe={"steps": 300, "batch_size": 64, "warmup": 5},
     )

@@ -73,7 +73,13 @@ def space_digest() -> str:
 
 def figures(folder: Path) -> dict[str, Any]:
     """Run ``digits_sgld`` below a folder with the installed command; its figures, as plain data."""
-    _call(folder, "run", "digits_sgld", "--set", "twins.seeds=0")
+    _call(
+        folder,
+        "run",
+        "digits_sgld",
+        *("--set", "twins.seeds=0"),
+        *("--set", "search.keep={}"),
+    )
     teacher = json.loads(_call(folder, "teacher", "info", "digits_sgld", "--format", "json"))
     trials = json.loads(_call(folder, "trials", "reports/digits_sgld", "--format", "json"))
     front = json.loads(_call(folder, "front", "reports/digits_sgld", "--format", "json"))

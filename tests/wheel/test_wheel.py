@@ -83,7 +83,15 @@ def test_a_search_runs_from_the_wheel_alone(site: Path, tmp_path: Path) -> None:
     assert where.startswith(str(site))
 
     told = _run(
-        site / "bin/gped-search", "run", "digits_mlp", "--n-trials", "2", cwd=tmp_path, **home
+        site / "bin/gped-search",
+        "run",
+        "digits_mlp",
+        "--n-trials",
+        "2",
+        "--set",
+        "search.keep={}",
+        cwd=tmp_path,
+        **home,
     )
     assert "report: reports/digits_mlp/report.html" in told
     assert (tmp_path / "reports/digits_mlp/report.html").stat().st_size > 100_000
