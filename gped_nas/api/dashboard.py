@@ -17,6 +17,7 @@ from gped_nas.models.labels import genotype_text
 from gped_nas.report.beside import evidence_of
 from gped_nas.report.verdict import judge_study
 from gped_nas.search.record import TrialRecord
+from gped_nas.search.region_words import describe_region
 from gped_nas.search.snapshot import StudySnapshot
 from gped_nas.search.task_rows import beside_teacher, label_of, shown_rows
 from gped_nas.search.teacher_words import teacher_text
@@ -130,6 +131,8 @@ def study_note(snapshot: StudySnapshot, verdict: str) -> str:
             "",
             f"* objectives: {', '.join(objectives)}",
             f"* on the front: trials {front}",
+            f"* region of interest: {as_markdown(describe_region(snapshot.region))}; outside are "
+            f"{len(snapshot.outside)} complete trials",
             f"* chosen: {chosen}. {as_markdown(snapshot.rule)}",
             "",
             "Each trial of the front has a note of its own, which links to its weights, spec and "

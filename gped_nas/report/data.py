@@ -20,6 +20,7 @@ from gped_nas.report.beside import MAX_P_VALUE, evidence_of
 from gped_nas.report.cards import card_data
 from gped_nas.report.folding import describe_knee, folded_trials
 from gped_nas.report.records import Data, find, plain, record_data, reference_data
+from gped_nas.report.regions import add_shelves, region_data
 from gped_nas.report.teacher import teacher_data
 from gped_nas.report.twins import twins_data
 from gped_nas.report.verdict import judge_study
@@ -58,6 +59,8 @@ def data_of(snapshot: StudySnapshot) -> Data:
         "records": [record_data(record, snapshot) for record in snapshot.records],
         "front": list(snapshot.front),
         "near": _near(snapshot),
+        "outside": list(snapshot.outside),
+        "region": region_data(snapshot.region),
         "chosen": snapshot.chosen,
         "rule": snapshot.rule,
         "knee": snapshot.knee,
@@ -85,6 +88,7 @@ def data_of(snapshot: StudySnapshot) -> Data:
     rows = shown_rows(snapshot)
     data["tasks"] = tasks.tables(rows, snapshot)
     tasks.add_to_axes(data, rows, snapshot)
+    add_shelves(axes, data["records"], snapshot.region)
     data["folded"], data["fold_metric"] = folded_trials(data)
     data["knee_text"], data["knee_is_weak"] = describe_knee(data)
 
@@ -200,9 +204,10 @@ def _differs_much(metric: str, snapshot: StudySnapshot) -> bool:
 def _near(snapshot: StudySnapshot) -> list[int]:
     """The front of what remains when the front is taken away, by trial number."""
     names = [objective.name for objective in snapshot.objectives]
+    apart = {*snapshot.front, *snapshot.outside}
     behind = []
     for record in snapshot.records:
-        is_behind = record.state == "complete" and record.trial not in snapshot.front
+        is_behind = record.state == "complete" and record.trial not in apart
         if is_behind and all(name in record.values for name in names):
             behind.append(record)
     if not behind or not names:

@@ -24,7 +24,7 @@ from gped_nas.report.figures import (
     Chart,
     blank,
 )
-from gped_nas.report.records import Data, drawable_value
+from gped_nas.report.records import Data, place_of
 
 _REFERENCES = {
     "teacher": ("star", VERMILLION, 15, "★"),
@@ -37,12 +37,14 @@ _OTHER_REFERENCE = ("hexagram", GREY, 12, "✶")
 _INFEASIBLE = {"symbol": "square-open", "color": ORANGE, "size": 8, "line": {"width": 2}}
 _PRUNED = {"symbol": "x-thin-open", "color": PURPLE, "size": 7, "line": {"width": 2}}
 _DOMINATED = {"symbol": "diamond", "color": SKY, "size": 7}
+_OUTSIDE = {"symbol": "circle-open", "color": GREY, "size": 5, "line": {"width": 1}}
 _STATES: dict[str, tuple[str, Data]] = {
+    "outside": ("outside", _OUTSIDE),
     "infeasible": ("infeasible", _INFEASIBLE),
     "pruned": ("pruned", _PRUNED),
     "complete": ("dominated", _DOMINATED),
 }
-"""Name and marker of the trials off the front, by their state."""
+"""Name and marker of the trials off the front, by their state; those outside are apart."""
 _FRONT = {"symbol": "circle", "color": BLUE, "size": 9}
 _CHOSEN = {"symbol": "circle-open", "color": INK, "size": 19, "line": {"width": 2}}
 _KNEE = {"symbol": "diamond-open", "color": GREEN, "size": 18, "line": {"width": 2}}
@@ -91,7 +93,7 @@ def front_chart(data: Data, across: Data, up: Data) -> Chart:
     """
     groups: dict[str, list[Data]] = {group: [] for group in ("front", *_STATES)}
     for record in data["records"]:
-        group = "front" if record["on_front"] else record["state"]
+        group = group_of(record)
         if group in groups:
             groups[group].append(record)
     points = {group: _points(records, across, up) for group, records in groups.items()}
@@ -100,7 +102,8 @@ def front_chart(data: Data, across: Data, up: Data) -> Chart:
     figure = blank(across["label"], up["label"])
     for state, (name, marker) in _STATES.items():
         if groups[state]:
-            _add_points(figure, points[state], name, marker, state)
+            label = data["region"]["apart"] if state == "outside" else name
+            _add_points(figure, points[state], label, marker, state)
 
     candidates = points["front"] + points["complete"]
     add_step(figure, [(point.x, point.y) for point in candidates], across, up)
@@ -117,9 +120,29 @@ def front_chart(data: Data, across: Data, up: Data) -> Chart:
         _add_points(figure, _points(marked, across, up), name, ring, name)
 
     log_axes(figure, across, up)
-    figure.update_layout(showlegend=False)
+    figure.update_layout(showlegend=False, shapes=_ends_of_region(across, up))
     title = f"{up['label']} against {across['label']}"
     return Chart("chart-front", "front", title, _front_text(points, data), figure)
+
+
+def group_of(record: Data) -> str:
+    """With which marks a record is drawn: ``front``, ``outside``, or its state."""
+    if record["on_front"]:
+        return "front"
+    return "outside" if record["outside"] else str(record["state"])
+
+
+def _ends_of_region(across: Data, up: Data) -> list[Data]:
+    """A dotted line where the region ends, on each of two axes."""
+    shapes = []
+    for letter, axis in (("x", across), ("y", up)):
+        if "bound" in axis:
+            other = "y" if letter == "x" else "x"
+            ends = {f"{letter}{i}": axis["bound"] for i in (0, 1)}
+            whole = {f"{other}0": 0, f"{other}1": 1, f"{other}ref": "paper"}
+            line = {"color": GREY, "width": 1, "dash": "dot"}
+            shapes.append({"type": "line", "layer": "below", **ends, **whole, "line": line})
+    return shapes
 
 
 def legend(data: Data) -> list[dict[str, str]]:
@@ -131,6 +154,8 @@ def legend(data: Data) -> list[dict[str, str]]:
         ("◻", VERMILLION, "best within your budget"),
         ("◆", SKY, "dominated"),
     ]
+    if data["outside"]:
+        rows.append(("○", GREY, data["region"]["apart"]))
     for row in (("□", ORANGE, "infeasible"), ("✕", PURPLE, "pruned")):
         if row[2] in data["states"]:
             rows.append(row)
@@ -151,6 +176,7 @@ def _front_text(points: dict[str, list[_Point]], data: Data) -> str:
         "complete": "dominated",
         "infeasible": "infeasible",
         "pruned": "pruned",
+        "outside": data["region"]["apart"],
     }
     counts = [f"{len(points[group])} {name}" for group, name in names.items() if points[group]]
     sentences = [f"{', '.join(counts) or 'No student'}."]
@@ -162,14 +188,16 @@ def _front_text(points: dict[str, list[_Point]], data: Data) -> str:
         )
     if data["chosen"] is not None:
         sentences.append("The ring marks the chosen student.")
+    if points["outside"] and data["region"]["bounds"]:
+        sentences.append("Those outside lie just beyond the dotted end of the region.")
     return " ".join(sentences)
 
 
 def _points(rows: Iterable[Data], across: Data, up: Data) -> list[_Point]:
     points = []
     for row in rows:
-        x = drawable_value(row, across)
-        y = drawable_value(row, up)
+        x = place_of(row, across)
+        y = place_of(row, up)
         if x is not None and y is not None:
             points.append(
                 _Point(

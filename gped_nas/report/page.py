@@ -50,6 +50,8 @@ _EMBEDDED = (
     "axes",
     "front",
     "near",
+    "outside",
+    "region",
     "chosen",
     "rule",
     "knee",

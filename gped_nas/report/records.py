@@ -57,6 +57,7 @@ def record_data(record: TrialRecord, snapshot: StudySnapshot) -> Data:
         "settings": values,
         "seconds": plain(record.seconds),
         "on_front": record.trial in snapshot.front,
+        "outside": record.trial in snapshot.outside,
         "chosen": record.trial == snapshot.chosen,
     }
 
@@ -82,6 +83,15 @@ def drawable_value(record: Data, axis: Data) -> float | None:
     if value is None or (axis["kind"] == "cost" and value <= 0):
         return None
     return value
+
+
+def place_of(record: Data, axis: Data) -> float | None:
+    """Where a row is drawn on an axis: its number; a trial beyond the region on the shelf."""
+    value = drawable_value(record, axis)
+    shelf: float | None = axis.get("shelf")
+    if value is None or shelf is None or "trial" not in record:
+        return value
+    return max(value, shelf) if axis["direction"] == "maximize" else min(value, shelf)
 
 
 _FACTS = ("trial", "state", "reason", "seconds")

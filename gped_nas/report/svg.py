@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from gped_nas.models.labels import value_text
 from gped_nas.report import words
-from gped_nas.report.records import Data, drawable_value
+from gped_nas.report.records import Data, drawable_value, place_of
 
 
 def element(name: str, *content: str, **attributes: object) -> str:
@@ -248,7 +248,10 @@ class _Plot:
 
 @dataclass(frozen=True)
 class _Mark:
-    """One mark of the still front: ``kind`` is ``dominated``, ``reference`` or ``front``."""
+    """One mark of the still front.
+
+    ``kind`` is ``outside``, ``dominated``, ``reference`` or ``front``.
+    """
 
     kind: str
     row: Data
@@ -290,24 +293,30 @@ def front(data: Data, across: Data, up: Data) -> Markup:
 
 
 def _front_marks(data: Data, across: Data, up: Data) -> list[_Mark]:
-    """What has both numbers, in the order of drawing: dominated, references, front."""
-    rows: dict[str, list[Data]] = {"dominated": [], "reference": data["references"], "front": []}
+    """What has both numbers, in the order of drawing: what matters most lies on top."""
+    references = data["references"]
+    rows: dict[str, list[Data]] = {"outside": [], "dominated": [], "reference": references}
+    rows["front"] = []
     for record in data["records"]:
-        if record["state"] == "complete":
-            rows["front" if record["on_front"] else "dominated"].append(record)
+        if record["on_front"]:
+            rows["front"].append(record)
+        elif record["state"] == "complete":
+            rows["outside" if record["outside"] else "dominated"].append(record)
 
     marks = []
     for kind in rows:
         for row in rows[kind]:
-            x = drawable_value(row, across)
-            y = drawable_value(row, up)
+            x = place_of(row, across)
+            y = place_of(row, up)
             if x is not None and y is not None:
                 marks.append(_Mark(kind, row, x, y))
     return marks
 
 
 def _draw_mark(mark: _Mark, x: float, y: float, *, label_to_the_left: bool) -> Iterable[str]:
-    if mark.kind == "dominated":
+    if mark.kind == "outside":
+        yield element("circle", cx=x, cy=y, r=2.5, class_="apart")
+    elif mark.kind == "dominated":
         yield element("path", d=f"M{x} {y - 4}l4 4l-4 4l-4 -4z", class_="mark near")
     elif mark.kind == "front":
         yield element("circle", cx=x, cy=y, r=4.5, class_="mark student")

@@ -123,11 +123,11 @@ def _describe(directions: Sequence[tuple[str, str]]) -> str:
 def _place_in_box(
     snapshot: StudySnapshot, best: dict[str, float], worst: dict[str, float]
 ) -> Floats:
-    """The study's complete trials in the box; every other trial is a row of NaN."""
+    """The study's complete trials in the box; every other one, or outside, is a row of NaN."""
     axes = snapshot.objectives
     values = np.full((len(snapshot.records), len(axes)), np.nan)
     for row, record in zip(values, snapshot.records, strict=True):
-        if record.state == "complete":
+        if record.state == "complete" and record.trial not in snapshot.outside:
             row[:] = [record.value(axis.name) for axis in axes]
 
     points = np.full(values.shape, np.nan)

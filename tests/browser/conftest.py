@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from gped_nas.report import write_report
 from tests.report.example import make_single, make_snapshot
 from tests.report.test_page import evil_snapshot
+from tests.report.test_regions import parted
 
 PATIENCE_MS = 120_000
 """How long a page may take on a machine that is busy with other things; no test is about time."""
@@ -28,6 +29,7 @@ FLAGS = (
 )
 SNAPSHOTS = {
     "one": make_single,
+    "parted": parted,
     "some": make_snapshot,
     "many": lambda: make_snapshot(1000),
     "few": lambda: make_snapshot(7),

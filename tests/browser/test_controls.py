@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 from gped_nas.report import write_report
 from gped_nas.search.record import TrialRecord
 from tests.report.example import make_snapshot
+from tests.report.test_regions import BOUND, parted
 
 DRAWN = """group => {
   const trace = document.getElementById('chart-front').data.find(t => t.meta.group === group);
@@ -241,3 +242,34 @@ def test_formulas_stay_texts_in_the_csv(visit, tmp_path):
 
     (row,) = csv.DictReader(io.StringIO((tmp_path / "trials.csv").read_text()))
     assert row["note"] == "'=1+1" and row["reason"] == '\'@SUM(A1), a "quote"'
+
+
+def test_who_is_outside_lies_on_a_shelf_and_is_found_in_the_table(visit):
+    snapshot = parted()
+    seen = visit("parted")
+    page = seen.page
+    nll = {record.trial: record.metrics.get("nll") for record in snapshot.records}
+    apart = sorted(snapshot.outside)
+
+    # the shelf is on the axis where the region ends, whichever way it lies
+    for x, y, axis in (("flops", "nll", "y"), ("nll", "storage_bytes", "x")):
+        page.locator("[name='axis-x']").select_option(x)
+        page.locator("[name='axis-y']").select_option(y)
+        trace = read_trace(page, "outside")
+        (shelf,) = {round(value, 6) for value in trace[axis]}
+        assert sorted(trace["keys"]) == apart
+        assert BOUND < shelf < min(nll[trial] for trial in apart)
+        (line,) = page.evaluate("document.getElementById('chart-front').layout.shapes")
+        assert line[f"{axis}0"] == line[f"{axis}1"] == pytest.approx(BOUND)
+
+    # on axes where it does not end, everybody lies where he is
+    page.locator("[name='axis-x']").select_option("flops")
+    page.locator("[name='axis-y']").select_option("accuracy")
+    trace = read_trace(page, "outside")
+    for trial, value in zip(trace["keys"], trace["y"], strict=True):
+        assert value == pytest.approx(snapshot.record(trial).metrics["accuracy"], rel=1e-5)
+    assert page.evaluate("document.getElementById('chart-front').layout.shapes") == []
+
+    page.locator("#trials-filter [name='state']").select_option("outside")
+    assert sorted(page.evaluate(VISIBLE_TRIALS)) == apart
+    assert seen.complaints == []

@@ -1,7 +1,7 @@
 """The dashboard's answer about a study, put right on its way out.
 
 * optuna-dashboard 0.21 ranks trials without looking at their constraints: its list of best trials
-  becomes Optuna's.
+  becomes Optuna's, without those that are outside the study's region of interest.
 * A trial's whole record is an attribute of it, one line of some kilobytes that makes the page as
   wide: attributes of this tool that are no numbers for people are left out.
 * Three files of each student of the front are dozens of equal icons: those are left out. The notes
@@ -19,7 +19,10 @@ import optuna
 
 from gped_nas.report.dashboard.guard import Application, Environ, StartResponse
 from gped_nas.report.dashboard.storage import LegacyConstraintStorage
+from gped_nas.search.document import read_document
+from gped_nas.search.region import Region
 from gped_nas.search.storage import TolerantStorage
+from gped_nas.search.trials import FLAT
 
 _DETAIL = re.compile(r"/api/studies/(\d+)/?")
 _OWN_ATTRIBUTE = "gped:"
@@ -109,10 +112,30 @@ def _best(storage: TolerantStorage, studies: dict[int, optuna.Study], study_id: 
         if study_id not in studies:
             name = storage.get_study_name_from_id(study_id)
             studies[study_id] = optuna.load_study(study_name=name, storage=storage)
-        return [trial.number for trial in studies[study_id].best_trials]
+        study = studies[study_id]
+        best = study.best_trials
+        region, names = _region(study)
+        if region is None:
+            return [trial.number for trial in best]
+        inside = []
+        for trial in best:
+            values = dict(zip(names, trial.values, strict=True))
+            flat = {name: trial.user_attrs.get(name) for name in FLAT}
+            known = {name: value for name, value in flat.items() if value is not None}
+            if region.holds(known | values):
+                inside.append(trial.number)
+        return inside
     except KeyError:
         studies.pop(study_id, None)
         return []
+
+
+def _region(study: optuna.Study) -> tuple[Region | None, list[str]]:
+    """The region of a study of ours, and the names of its objectives."""
+    document = read_document(study.user_attrs, f"study '{study.study_name}'")
+    if document is None:
+        return None, []
+    return document.region, [goal.name for goal in document.objectives]
 
 
 def _ask(app: Application, environ: Environ) -> _Answer:

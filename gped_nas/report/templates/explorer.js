@@ -34,8 +34,14 @@ const explorer = (() => {
     });
     return { x: axis("x"), y: axis("y"), z: axis("z"), intervals: form.elements.intervals.checked, space: form.elements.space.checked };
   }
+  // A trial beyond the region is drawn on a shelf just beyond its end: farther away, the front would be small.
+  function place(key, name) {
+    const value = numbers.value(key, name), { shelf, direction } = axes.get(name);
+    if (value === null || shelf === undefined || typeof key !== "number") return value;
+    return direction === "maximize" ? Math.max(value, shelf) : Math.min(value, shelf);
+  }
   const drawable = (key, { name, isLog }) => {
-    const value = numbers.value(key, name);
+    const value = place(key, name);
     return value === null || (isLog && value <= 0) ? null : value;
   };
 
@@ -60,6 +66,15 @@ const explorer = (() => {
       if (!steps.length || signY * point[1] < signY * steps.at(-1)[1]) steps.push(point);
     }
     return steps.sort((a, b) => a[0] - b[0]);
+  }
+
+  function endsOfRegion(x, y) {
+    const line = { color: "#8c8c8c", width: 1, dash: "dot" };
+    return [[x, "x", "y"], [y, "y", "x"]].flatMap(([{ name, isLog }, letter, other]) => {
+      const { bound } = axes.get(name);
+      if (bound === undefined || (isLog && bound <= 0)) return [];
+      return [{ type: "line", layer: "below", line, [`${letter}0`]: bound, [`${letter}1`]: bound, [`${other}0`]: 0, [`${other}1`]: 1, [`${other}ref`]: "paper" }];
+    });
   }
 
   function axisLayout(layout, { name, isLog }, values) {
@@ -103,6 +118,7 @@ const explorer = (() => {
     }
     chart.layout.xaxis = axisLayout(chart.layout.xaxis, x, all.x);
     chart.layout.yaxis = axisLayout(chart.layout.yaxis, y, all.y);
+    chart.layout.shapes = endsOfRegion(x, y);
     const names = [y, x, z].map(({ name }) => axes.get(name).label);
     const title = `${names[0]} against ${names[1]}${deep ? ` and ${names[2]}` : ""}`;
     document.getElementById("explorer-title").textContent = title;

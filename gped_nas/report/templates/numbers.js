@@ -6,6 +6,7 @@ const numbers = (() => {
   const byTrial = new Map(rows.map((row) => [row[0], row]));
   const axes = new Map(data.axes.map((axis) => [axis.name, axis]));
   const onFront = new Set(data.front);
+  const outside = new Set(data.outside);
 
   const cell = (row, name) => (column.has(name) ? row[column.get(name)] : null);
   const reference = (key) => data.references[Number(key.slice("reference-".length))];
@@ -20,8 +21,9 @@ const numbers = (() => {
       : reference(key).intervals[name] ?? [null, null];
     return found.includes(null) ? null : found;
   }
-  const members = { front: [], complete: [], infeasible: [], pruned: [] };
-  for (const row of rows) members[onFront.has(row[0]) ? "front" : cell(row, "state")]?.push(row[0]);
+  const members = { front: [], outside: [], complete: [], infeasible: [], pruned: [] };
+  const group = (row) => (onFront.has(row[0]) ? "front" : outside.has(row[0]) ? "outside" : cell(row, "state"));
+  for (const row of rows) members[group(row)]?.push(row[0]);
   members.front = data.front;
   for (const name of ["chosen", "knee"]) members[name] = data[name] === null ? [] : [data[name]];
   data.references.forEach((_, i) => { members[`reference-${i}`] = [`reference-${i}`]; });
@@ -39,5 +41,5 @@ const numbers = (() => {
     return `${cell(row, "family") ?? "student"}(${shown.map((name) => `${name}=${cell(row, name)}`).join(", ")})`;
   }
   const title = (key) => (typeof key === "number" ? `trial ${key}` : reference(key).label);
-  return { data, axes, members, onFront, byTrial, cell, value, bounds, text, student, title };
+  return { data, axes, members, onFront, group, byTrial, cell, value, bounds, text, student, title };
 })();

@@ -37,8 +37,9 @@
     const wanted = form.elements.text.value.trim().toLowerCase(), state = form.elements.state.value;
     let shown = 0;
     for (const { element, trial, text } of rows) {
-      const is = numbers.onFront.has(trial) ? "front" : numbers.cell(numbers.byTrial.get(trial), "state");
-      const visible = text.includes(wanted) && (!state || is === state || (state === "complete" && is === "front"));
+      const row = numbers.byTrial.get(trial);
+      const is = [numbers.group(row), numbers.cell(row, "state")];
+      const visible = text.includes(wanted) && (!state || is.includes(state));
       element.hidden = !visible;
       shown += visible;
     }
