@@ -44,6 +44,7 @@ from gped_nas.search.database import storage_refusals
 from gped_nas.search.engine import Local
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.objectives import check_measurable
+from gped_nas.search.proposing.choosing import choose_sampler
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.region import Region, outside
 from gped_nas.search.run import TIMEOUT, TimeLimit, search
@@ -379,8 +380,15 @@ class _Job:
         fit = trainer.teacher.calibration
         fitted = () if fit is None else (describe_calibration(fit.to_json()),)
         of_teacher = (*of_module, *fitted)
+        proposed = choose_sampler(self.space, self.n_trials).sentences
         study.ledger.change(
-            notes=(*self.dataset.notes, *of_teacher, *trained, *filter(None, (end.sentence,))),
+            notes=(
+                *self.dataset.notes,
+                *of_teacher,
+                *trained,
+                *proposed,
+                *filter(None, (end.sentence,)),
+            ),
             end=end,
         )
         return reason

@@ -16,6 +16,7 @@ from gped_nas.data.memory import describe_memory
 from gped_nas.distill.phases import check_kernel, takes_phases
 from gped_nas.evaluate.teacher import averaged
 from gped_nas.models.base import num_params
+from gped_nas.search.proposing.choosing import choose_sampler
 from gped_nas.search.space import SearchSpace
 from gped_nas.stream.predictions import STORED
 
@@ -47,9 +48,16 @@ def plan(space: SearchSpace, session: Session, n_trials: int | None = None) -> d
         "device": str(session.device),
         "kernel": _kernel_text(space, session),
         "trials": n_trials or space.search.n_trials,
+        "sampler": _sampler_text(space, n_trials or space.search.n_trials),
         "students at once": space.search.students_at_once,
         **{name: f"{low[name]:,.0f} to {high[name]:,.0f}" for name in low},
     }
+
+
+def _sampler_text(space: SearchSpace, n_trials: int) -> str:
+    """Who proposes genotypes, and why."""
+    chosen = choose_sampler(space, n_trials)
+    return f"{chosen.name}: {chosen.why}" if chosen.why else chosen.name
 
 
 def _kernel_text(space: SearchSpace, session: Session) -> str:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from gped_nas.report.verdict import StudyVerdict
 
 
-_OF_TRAINING = ("Labels count ", "Step size ")
-"""How the notes begin that ``api.recipes`` writes."""
+_OF_TRAINING = ("Labels count ", "Step size ", "Genotypes were proposed by ")
+"""How the notes begin that say what the space leaves open."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +181,7 @@ class Study:
         return tuple(stored.twins for stored in self.ledger.document.twins)
 
     def training_notes(self) -> tuple[str, ...]:
-        """How students were trained where the space alone does not say it, one sentence each."""
+        """How students were proposed and trained where the space leaves it open, in sentences."""
         return tuple(note for note in self.ledger.document.notes if note.startswith(_OF_TRAINING))
 
     def reference(self, name: str) -> Reference:

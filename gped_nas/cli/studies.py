@@ -226,6 +226,8 @@ def show(
             print_rows(reasons, format, title="why some have no interval")
         print_classes(record, opened)
         print_rows(record.layers, format, title="layers")
+    for note in opened.training_notes():
+        say(note)
 
 
 def _standing_in_region(record: Any, study: Any) -> dict[str, Any]:

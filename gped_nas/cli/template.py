@@ -31,7 +31,7 @@ students:
 objectives: [nll, flops, storage_bytes]
 # constraints: {{storage_bytes: 20000}}
 
-search: {{sampler: tpe, n_trials: {n_trials}, students_at_once: 12}}
+search: {{n_trials: {n_trials}, students_at_once: 12}}
 recipe: {recipe}
 {baseline}\
 # Beside the chosen student: its form, taught by labels alone. With more seeds the luck of one

@@ -25,6 +25,7 @@ from gped_nas.search.planning import (
     text_of,
     training_of,
 )
+from gped_nas.search.proposing.choosing import with_chosen_sampler
 from gped_nas.search.proposing.facts import Facts, facts_of
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.rows import Refusal
@@ -148,6 +149,7 @@ def search(
     """
     ledger.reap()
     ledger.seal()
+    space = with_chosen_sampler(space, n_trials)
     loop = _Loop(
         space, ledger, engine, n_trials, limit, input_shape, num_classes, told, should_stop
     )

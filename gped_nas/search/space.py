@@ -36,7 +36,7 @@ from gped_nas.targets.base import Target, for_labels
 from gped_nas.targets.layout import HeadLayout
 
 Sampler = Literal[
-    "costs_known", "tpe", "nsga2", "nsga3", "gp", "qmc", "random", "brute_force", "grid"
+    "auto", "costs_known", "tpe", "nsga2", "nsga3", "gp", "qmc", "random", "brute_force", "grid"
 ]
 FINITE_SAMPLERS = ("brute_force", "grid")
 _Positive = Annotated[float, Field(gt=0)]
@@ -46,7 +46,9 @@ _PRECISIONS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 class SearchConfig(Config):
     """How the study draws."""
 
-    sampler: Sampler = Field(default="tpe", description="how genotypes are drawn")
+    sampler: Sampler = Field(
+        default="auto", description="who proposes genotypes; auto chooses, and says why"
+    )
     seed: int | None = Field(
         default=None,
         ge=0,

@@ -109,6 +109,15 @@ BAD_SETTINGS = {
         ("tiny.yaml: conditions", "'hard' and 'permuted' are one condition", "remove one"),
     ),
     "beyond a list": ("students.7.family=mlp", ("--set students.7.family", "leads nowhere")),
+    "nothing to learn": (
+        "objectives=[flops, params]\0search.sampler=costs_known",
+        ("search.sampler", "'costs_known'", "follow from the genotype", "nsga2"),
+    ),
+    "a sampler for widths of some": (
+        "students.0.genotype.width=[{int: [2, 4]}, {int: [2, 4]}]\0search.sampler=gp",
+        ("search.sampler", "'gp'", "width_1", "costs_known"),
+    ),
+    "a start-up of nobody": ("search.start_up=0", ("search.start_up", "found 0")),
     "grid over a float range": (
         "students.0.genotype.group_penalty={float: [1.0e-4, 1.0e-2]}\0search.sampler=grid",
         ("search.sampler", "'grid'", "float range", "tpe"),

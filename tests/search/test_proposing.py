@@ -13,6 +13,7 @@ from gped_nas.models.base import Genotype
 from gped_nas.models.costs import genotype_cost
 from gped_nas.search.document import Box
 from gped_nas.search.proposing.candidates import Candidates, key_of, random_genotypes
+from gped_nas.search.proposing.choosing import choose_sampler, with_chosen_sampler
 from gped_nas.search.proposing.costs import CostModel, DrawnCosts, Trained
 from gped_nas.search.proposing.costs_known import propose, start_up
 from gped_nas.search.proposing.facts import Facts
@@ -40,6 +41,8 @@ PER_LAYER = {
     "label_weight": {"choices": [0.0, 0.5]},
     "activation": {"choices": ["relu", "tanh"]},
 }
+FINITE = {"depth": 1, "width": {"int": [2, 10]}, "storage_dtype": DEEP["storage_dtype"]}
+VERY_WIDE = {"depth": {"int": [1, 33]}, "width": [{"choices": [4, 8]}] * 33}
 COSTS = ("nll", "flops", "storage_bytes")
 
 
@@ -340,3 +343,40 @@ def test_the_sampler_has_a_seed_of_its_own():
     assert space.sampler_root == 3
     varied = parse_space({**space.resolved, "search": {"seed": 5}}, "fake.yaml")
     assert (varied.seed, varied.sampler_root) == (3, 5)
+
+
+# -- who proposes where the space leaves it open
+
+ALL_MEASURED = ("nll", "accuracy", "brier", "ece")
+
+
+@pytest.mark.parametrize(
+    ("genotype", "objectives", "n_trials", "name", "why"),
+    [
+        (DEEP, COSTS, 48, "costs_known", "the space has more genotypes than trials, 48 are wanted"),
+        (
+            FINITE,
+            COSTS,
+            9,
+            "brute_force",
+            "with 9 trials, all 9 trainings of the space can be made",
+        ),
+        (FINITE, COSTS, 8, "costs_known", "the space has 9 trainings, 8 are wanted"),
+        (DEEP, ("flops", "params"), 48, "nsga2", "every objective follows from the genotype"),
+        (DEEP, ALL_MEASURED, 48, "nsga3", "4 objectives are measured, more than 3"),
+        (VERY_WIDE, COSTS, 48, "tpe", "the space has 34 ranges, more than 32"),
+    ],
+)
+def test_a_sampler_is_chosen_by_space_objectives_and_trials(
+    genotype, objectives, n_trials, name, why
+):
+    space = make_space(genotype, objectives, sampler="auto")
+    chosen = choose_sampler(space, n_trials)
+    assert chosen.name == name and chosen.why.startswith(why)
+    assert chosen.sentences == (f"Genotypes were proposed by {name}: {chosen.why}.",)
+    assert with_chosen_sampler(space, n_trials).search.sampler == name
+
+
+def test_a_sampler_that_is_named_is_taken():
+    chosen = choose_sampler(make_space(DEEP, COSTS, sampler="tpe"), 1000)
+    assert (chosen.name, chosen.sentences) == ("tpe", ())

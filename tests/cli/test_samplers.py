@@ -1,0 +1,40 @@
+"""Who proposes genotypes, as the user hears of it."""
+
+import json
+
+import pytest
+
+from gped_nas.api import open_study
+from tests.cli.harness import Home, accepted, snapshot_of
+
+
+@pytest.mark.parametrize(
+    ("n_trials", "sampler"), [("4", "costs_known: the space has 6 "), ("6", "brute_force: with 6 ")]
+)
+def test_a_dry_run_says_which_sampler_was_chosen_and_why(
+    home: Home, n_trials: str, sampler: str
+) -> None:
+    plan = accepted("run", home.space, "--dry-run", "--n-trials", n_trials).out
+    (line,) = [line for line in plan.splitlines() if line.startswith("sampler ")]
+    assert line.split(maxsplit=1)[1].startswith(sampler)
+
+
+def test_run_show_and_report_say_which_sampler_was_chosen_and_why(home: Home) -> None:
+    """The start-up is three random trainings, so that the fourth one is a proposal."""
+    sentence = (
+        "Genotypes were proposed by costs_known: the space has 6 trainings, 4 are wanted, and what "
+        "they cost is known before."
+    )
+    result = accepted("run", home.space, "--out", home.out)
+    assert sentence in " ".join(result.err.split())
+    assert sentence in " ".join(accepted("show", home.study, "0").err.split())
+    assert sentence in snapshot_of(home).notes
+
+    trained = [record for record in open_study(home.study).records() if record.variant_of is None]
+    assert [record.genotype["storage_dtype"] for record in trained] == ["int8"] * 4
+    assert len({json.dumps(record.genotype) for record in trained}) == 4
+
+
+def test_a_sampler_that_is_named_is_not_explained(home: Home) -> None:
+    result = home.run("--set", "search.sampler=random", "--n-trials", "1")
+    assert "Genotypes were proposed" not in str(result)
