@@ -113,7 +113,7 @@ def _verbs(command: Any, words: str) -> Iterator[tuple[str, Any]]:
 
 
 VERBS = dict(_verbs(typer.main.get_command(app), "gped-search"))
-EVERYWHERE = {"--quiet", "--verbose"}
+EVERYWHERE = {"--quiet", "--verbose", "--log-format"}
 """Options that each verb takes, and that only the section about all verbs describes."""
 
 
