@@ -9,7 +9,7 @@ A line of JSON is one object. Each has ``schema_version``, ``time`` (UTC, ISO 86
 ``progress``  ``what``, ``done``, ``total``: how far a stage is, every ten seconds
 ``stage``     ``what``, ``total``, ``seconds``: a stage ended; with ``--verbose``
 ``trial``     ``trial``, ``state``, ``reason``, ``genotype``, ``metrics``, ``costs``,
-              ``finished``, ``wanted``: a trial ended
+              ``outside``, ``finished``, ``wanted``: a trial ended
 ``message``   a remark
 ``warning``   ``category``
 ``signal``    ``signal``: it was received

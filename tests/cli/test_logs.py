@@ -18,7 +18,8 @@ SCHEMA = {
     "progress": {"what", "done", "total"},
     "stage": {"what", "total", "seconds"},
     "trial": {
-        *("trial", "state", "reason", "genotype", "metrics", "costs", "finished", "wanted"),
+        *("trial", "state", "reason", "genotype", "metrics", "costs", "outside"),
+        *("finished", "wanted"),
     },
     "message": set[str](),
     "warning": {"category"},
