@@ -11,6 +11,7 @@ from gped_nas.api.bars import bars, is_watched
 from gped_nas.api.calibrating import remembered
 from gped_nas.api.conclusion import conclude
 from gped_nas.api.ending import end_of_search, watch_front, with_patience
+from gped_nas.api.finalists import train_finalists
 from gped_nas.api.finding import session_with_stream
 from gped_nas.api.home import Home, find
 from gped_nas.api.identity import identity
@@ -444,6 +445,9 @@ class _Job:
             study.ledger.change(notes=(*study.ledger.document.notes, *notes))
         trainer.seal(front)
         compare_with_best(study.ledger, trainer, front)
+        train_finalists(
+            study.ledger, self.folder, trainer, front, region=study.region, limit=self.limit
+        )
         conclude(study.ledger, self.folder, trainer, front)
         compare_twins(study.ledger, self.folder, trainer, front, study.chosen(), limit=self.limit)
         evidence.gather(self.folder, trainer, front)

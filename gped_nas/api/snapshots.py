@@ -9,9 +9,10 @@ import numpy as np
 from gped_nas.api import evidence_files
 from gped_nas.api.evaluations import read_rows
 from gped_nas.errors import StudyError
-from gped_nas.search.choice import choose
+from gped_nas.search.choice import FrontDifferences, choose
 from gped_nas.search.coverage import random_order
-from gped_nas.search.document import Box, Description, References
+from gped_nas.search.document import Box, Description, References, StudyDocument
+from gped_nas.search.finalists import describe_ties
 from gped_nas.search.goals import MetricWords, Objective
 from gped_nas.search.pareto import Floats, knee, pareto_front
 from gped_nas.search.record import TrialRecord
@@ -48,6 +49,18 @@ def front_of(
     sign = -1 if leading.direction == "maximize" else 1
     front.sort(key=lambda record: (sign * record.value(leading.name), record.trial))
     return [record.trial for record in front]
+
+
+def deciding(document: StudyDocument, front: Sequence[int]) -> FrontDifferences | None:
+    """What decides between the students of a front over seeds; None without its finalists."""
+    return None if document.finalists is None else document.finalists.deciding(front)
+
+
+def _note_ties(document: StudyDocument, front: Sequence[int]) -> tuple[str, ...]:
+    """Which students of the front are not told from cheaper ones, a sentence."""
+    if document.finalists is None:
+        return ()
+    return tuple(filter(None, (describe_ties(document.finalists, front),)))
 
 
 def losses_of(study: "Study", records: Sequence[TrialRecord]) -> Floats:
@@ -108,7 +121,10 @@ def summary_of(study: "Study") -> StudySnapshot:
     front = front_of(records, objectives, region)
     front_records = [records[trial] for trial in front]
     front_losses = losses_of(study, front_records)
-    index, rule = choose(front_records, objectives, front_losses, document.front_differences)
+    over_seeds = deciding(document, front)
+    index, rule = choose(
+        front_records, objectives, front_losses, document.front_differences, over_seeds
+    )
     is_worthless = region is not None and region.lacks_skill
     chosen = None if index is None or is_worthless else front[index]
     if chosen is None and records:
@@ -146,7 +162,12 @@ def summary_of(study: "Study") -> StudySnapshot:
         provenance={**description.provenance, "student seconds": student_seconds},
         num_test_evaluations=study.num_test_evaluations,
         split_text=description.split_text,
-        notes=(*document.notes, *note_outside(records, objectives, region)),
+        notes=(
+            *document.notes,
+            *note_outside(records, objectives, region),
+            *_note_ties(document, front),
+        ),
+        finalists=document.finalists,
         region=region,
         outside=outside(records, objectives, region),
         knee=front[knee(front_losses)] if front else None,

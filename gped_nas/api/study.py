@@ -10,13 +10,14 @@ from gped_nas.api.evaluations import read_rows
 from gped_nas.api.frames import frame_of
 from gped_nas.api.note import REPORT, STUDENTS, Note
 from gped_nas.api.picking import find_trial, records_within
-from gped_nas.api.snapshots import front_of, losses_of, snapshot_of, summary_of
+from gped_nas.api.snapshots import deciding, front_of, losses_of, snapshot_of, summary_of
 from gped_nas.api.standing import LOCK
 from gped_nas.errors import ConfigError, GateError, nearest
 from gped_nas.io import is_locked
 from gped_nas.search.choice import choose
 from gped_nas.search.database import storage_errors
 from gped_nas.search.document import Description, SearchEnd, StudentTest
+from gped_nas.search.finalists import Finalists
 from gped_nas.search.goals import Objective
 from gped_nas.search.guess import is_teacher_guess
 from gped_nas.search.ledger import Ledger
@@ -252,6 +253,11 @@ class Study:
         return "<br>".join(lines)
 
     @property
+    def finalists(self) -> Finalists | None:
+        """Genotypes of the front and near it over fresh seeds; None without ``finalists``."""
+        return self.ledger.document.finalists
+
+    @property
     def end(self) -> SearchEnd | None:
         """Why the last search ended; None before one did, and of earlier versions."""
         return self.ledger.document.end
@@ -284,8 +290,14 @@ class Study:
         if self.is_without_use:
             return None
         front = self.front_records()
-        differences = self.ledger.document.front_differences
-        index, _ = choose(front, self.objectives, losses_of(self, front), differences)
+        document = self.ledger.document
+        index, _ = choose(
+            front,
+            self.objectives,
+            losses_of(self, front),
+            document.front_differences,
+            deciding(document, [record.trial for record in front]),
+        )
         return None if index is None else front[index]
 
     def best(self) -> TrialRecord | None:

@@ -10,18 +10,17 @@ import numpy as np
 from gped_nas.api.conclusion import compared_metrics
 from gped_nas.api.kept import KeptFiles
 from gped_nas.api.measuring import as_posterior
+from gped_nas.api.over_seeds import OverSeeds
 from gped_nas.api.references import average_of
 from gped_nas.api.students import Trainer
 from gped_nas.api.twin_files import LABEL_TWIN, MAP_TWIN, STUDENT, Kind
 from gped_nas.api.twins import Twins
 from gped_nas.data.base import Part
 from gped_nas.distill.student import Student
-from gped_nas.evaluate.certify.radius import meaning_of_labels
 from gped_nas.evaluate.conditions import Predictor
-from gped_nas.evaluate.measured import CLEAN, TEST, Key, public_name
-from gped_nas.evaluate.predictions import AnyPredictions
+from gped_nas.evaluate.measured import TEST, Key, public_name
 from gped_nas.evaluate.resamples import Resamples, draw_resamples
-from gped_nas.evaluate.seeds import Sampled, differences, means, sample_metrics
+from gped_nas.evaluate.seeds import Sampled, differences, means
 from gped_nas.models.base import Genotype
 from gped_nas.models.costs import cost_of
 from gped_nas.search.document import StoredReference
@@ -129,14 +128,15 @@ class _Judge:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._teacher = average_of(trainer.teacher)
         num_test, seed = len(trainer.teacher.dataset.test), trainer.teacher.space.seed
-        self._resamples: dict[Part, Resamples] = {
+        resamples: dict[Part, Resamples] = {
             "validation": trainer.resamples,
             "test": draw_resamples(
                 num_test, root=seed, part="test", device=trainer.session.accelerator
             ),
         }
+        teacher = average_of(trainer.teacher).predictions
+        self._over_seeds = OverSeeds(trainer, teacher, resamples)
 
     def compare(
         self, trial: int, genotype: Genotype, twins: Twins, settings: dict[str, Any]
@@ -180,49 +180,10 @@ class _Judge:
 
     def _sample(self, group: _Group) -> dict[Key, Sampled]:
         """Every metric under every condition on both parts."""
-        labels = self._trainer.teacher.dataset.labels
         sampled: dict[Key, Sampled] = {}
         for part in PARTS:
-            conditions = [CLEAN, *(c.name for c in self._trainer.conditions.changed)]
-            for condition in conditions:
-                answers = [self._ask(predictor, part, condition) for predictor in group.predictors]
-                by_name = sample_metrics(
-                    [predictions for predictions, _ in answers],
-                    labels(part),
-                    [teacher for _, teacher in answers],
-                    resamples=self._resamples[part],
-                    asked=self._trainer.conditions.asked(condition),
-                    task=meaning_of_labels(self._trainer.conditions.named(condition)),
-                )
-                sampled |= {Key(name, condition, part): row for name, row in by_name.items()}
-            sampled |= self._sample_outside(group, part)
+            sampled |= self._over_seeds.sample(group.predictors, part)
         return sampled
-
-    def _sample_outside(self, group: _Group, part: Part) -> dict[Key, Sampled]:
-        """Every metric of every out-of-distribution set."""
-        conditions = self._trainer.conditions
-        sampled: dict[Key, Sampled] = {}
-        for outside in self._trainer.teacher.space.outside:
-            detections = [conditions.detect(p, part, outside) for p in group.predictors]
-            by_name = sample_metrics(
-                [detection.predictions for detection in detections],
-                detections[0].labels,
-                [None] * len(detections),
-                resamples=detections[0].resamples,
-                asked=conditions.asked_outside(outside),
-                task="ood",
-            )
-            sampled |= {Key(name, outside.name, part): row for name, row in by_name.items()}
-        return sampled
-
-    def _ask(
-        self, predictor: Predictor, part: Part, condition: str
-    ) -> tuple[AnyPredictions, AnyPredictions | None]:
-        """What a network and the teacher say; None where the teacher's answer is not known."""
-        if condition != CLEAN:
-            return self._trainer.conditions.predict(predictor, part, condition)
-        raw = self._trainer.teacher.dataset.raw(part)
-        return predictor.predict(raw), self._teacher.predictions.get(part)
 
     def _reference(
         self, group: _Group, sampled: Mapping[Key, Sampled], precision: float, num_seeds: int

@@ -1,6 +1,7 @@
 """Students as rows: six columns that fit a terminal, or with ``--wide`` all of them."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from gped_nas.cli.output import Format, print_rows
@@ -132,6 +133,45 @@ def _intervals(record: Any, names: Collection[str]) -> dict[str, Any]:
             ends |= {f"{name}_low": measured.low, f"{name}_high": measured.high}
             ends[f"{name}_n"] = measured.n
     return ends
+
+
+def print_finalists(study: Any, format: Format, trial: int | None = None) -> None:
+    """The finalists, a row each: means over fresh seeds, with 95 % intervals; nothing without any.
+
+    Args:
+        study: theirs.
+        format: of the table.
+        trial: the one that is asked for; all by default.
+    """
+    finalists = study.finalists
+    if finalists is None:
+        return
+    quality = study.objectives[0].name
+    costs = [goal.name for goal in study.objectives if goal.kind == "cost"]
+    front = {record.trial for record in study.front_records()}
+
+    rows = []
+    for finalist in finalists.students:
+        if trial not in (None, finalist.trial):
+            continue
+        measured = finalist.measured(quality)
+        row = {"trial": finalist.trial, "front": "yes" if finalist.trial in front else "near"}
+        row["by the means"] = "yes" if finalist.is_on_front else "no"
+        row[quality] = None if measured is None else measured.value
+        row["low"] = None if measured is None else measured.low
+        row["high"] = None if measured is None else measured.high
+        row |= {name: finalist.costs.get(name) for name in costs}
+        row["not told from"] = ", ".join(map(str, finalist.tied_with[:3]))
+        rows.append(row)
+    if rows:
+        title = f"genotypes over {finalists.seeds} fresh seeds, means and 95 % intervals"
+        print_rows(rows, format, title=title)
+
+
+def finalist_json(study: Any, trial: int) -> dict[str, Any]:
+    """What a trial's JSON has of its genotype over seeds; nothing of who is no finalist."""
+    row = None if study.finalists is None else study.finalists.of(trial)
+    return {} if row is None else {"finalist": asdict(row)}
 
 
 def print_references(study: Any, *, wide: bool) -> None:

@@ -8,8 +8,10 @@ import typer
 from gped_nas.cli.completion import complete_study
 from gped_nas.cli.listing import (
     MARK,
+    finalist_json,
     full_rows,
     print_classes,
+    print_finalists,
     print_references,
     print_students,
     warn_of_outside,
@@ -65,10 +67,12 @@ def front(
     records = opened.front_records(within or ())
     chosen = records[0] if within else opened.chosen()
     if format is Format.json:
-        print_json([_as_json(record) for record in records])
+        rows = [_as_json(record) | finalist_json(opened, record.trial) for record in records]
+        print_json(rows)
     else:
         print_students(records, opened, format, wide=wide, chosen=number_of(chosen))
     if format is Format.table:
+        print_finalists(opened, format)
         print_references(opened, wide=wide)
 
     warn_of_teacher(opened)
@@ -190,7 +194,8 @@ def show(
     opened = open_study(study, storage=storage, out=out)
     record = opened.find(trial)
     if format is Format.json:
-        print_json(record.to_json() | _standing_in_region(record, opened))
+        of_trial = _standing_in_region(record, opened) | finalist_json(opened, record.trial)
+        print_json(record.to_json() | of_trial)
         return
 
     summary = {
@@ -224,6 +229,7 @@ def show(
         ]
         if reasons:
             print_rows(reasons, format, title="why some have no interval")
+        print_finalists(opened, format, record.trial)
         print_classes(record, opened)
         print_rows(record.layers, format, title="layers")
     for note in opened.training_notes():

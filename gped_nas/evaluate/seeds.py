@@ -182,6 +182,25 @@ def differences(
     return measured
 
 
+def difference_error(first: Sampled, second: Sampled) -> tuple[float, float]:
+    """``first - second`` in the mean over seeds, and its standard error over examples and seeds.
+
+    Args:
+        first, second: the same metric of the same examples, resamples and seeds.
+    """
+    assert first.values_RK is not None and second.values_RK is not None, "it is resampled"
+    values_K = first.values_K - second.values_K
+    values_RK = first.values_RK - second.values_RK
+    return float(values_K.mean()), sum(_variances(values_K, values_RK)) ** 0.5
+
+
+def _variances(values_K: Floats, values_RK: Floats) -> tuple[float, float]:
+    """Of a mean over seeds: over examples, and over seeds."""
+    num_seeds = len(values_K)
+    of_seeds = float(values_K.var(ddof=1)) / num_seeds if num_seeds > 1 else 0.0
+    return float(values_RK.mean(axis=1).var()), of_seeds
+
+
 def _measured(values_K: Floats, bounds: Bounds, n: int) -> Measured:
     value = float(values_K.mean())
     if not np.isfinite(value):
@@ -218,8 +237,7 @@ def _bounds(
         return Bounds(why="it is not finite on some draws of the examples")
 
     num_seeds = len(values_K)
-    of_examples = float(values_RK.mean(axis=1).var())
-    of_seeds = float(values_K.var(ddof=1)) / num_seeds if num_seeds > 1 else 0.0
+    of_examples, of_seeds = _variances(values_K, values_RK)
     total = of_examples + of_seeds
     if total <= (1e-12 * max(1.0, abs(float(values_K.mean())))) ** 2 and not least:
         return Bounds(why=f"all {n} examples give the same: their spread is not known")

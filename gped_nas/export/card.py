@@ -68,6 +68,7 @@ def card(
         _outputs(spec),
         _costs(record, spec),
         _metrics(record),
+        *_over_seeds(record, snapshot),
         *_in_int8(spec),
         _sacrifice(record, snapshot, paired_differences),
         *_asked(record, snapshot),
@@ -182,6 +183,25 @@ def _metrics(record: TrialRecord) -> str:
     text = "Validation chose this student; what begins with `test_` was measured once, afterwards."
     table = _table(["metric", "value", "95 % interval", "examples"], rows)
     return "\n".join(["## How good it is", "", text, "", *table])
+
+
+def _over_seeds(record: TrialRecord, snapshot: StudySnapshot) -> list[str]:
+    """What its genotype is worth over fresh seeds; nothing of who is no finalist."""
+    finalist = None if snapshot.finalists is None else snapshot.finalists.of(record.trial)
+    if finalist is None or not finalist.metrics:
+        return []
+
+    rows = []
+    for name, measured in by_name(finalist.measures).items():
+        interval = _interval(measured.interval, measured.why)
+        rows.append([as_markdown(name), _number(measured.value), interval])
+    text = (
+        f"Means over {finalist.num_seeds} fresh trainings of the genotype, none of them this "
+        "student, with intervals over seeds and validation examples. They are not flattered by the "
+        "choice, as this student's own figures are."
+    )
+    table = _table(["metric", "mean", "95 % interval"], rows)
+    return ["\n".join(["## How good its genotype is", "", text, "", *table])]
 
 
 def _in_int8(spec: StudentSpec) -> list[str]:

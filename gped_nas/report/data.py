@@ -18,6 +18,7 @@ from gped_nas.report import tasks
 from gped_nas.report.answer import answer
 from gped_nas.report.beside import MAX_P_VALUE, evidence_of
 from gped_nas.report.cards import card_data
+from gped_nas.report.finalists import finalists_data
 from gped_nas.report.folding import describe_knee, folded_trials
 from gped_nas.report.records import Data, find, plain, record_data, reference_data
 from gped_nas.report.regions import add_shelves, region_data
@@ -69,6 +70,7 @@ def data_of(snapshot: StudySnapshot) -> Data:
         "reasons": _reasons(snapshot),
         "comparisons": _paired_differences(snapshot),
         "twins": twins_data(snapshot, lambda name: label_of(name, snapshot)),
+        "finalists": finalists_data(snapshot),
         "hypervolume": _hypervolume(snapshot),
         "reference_point": plain(snapshot.reference_point),
         "importances": _importances(snapshot),

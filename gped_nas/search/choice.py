@@ -50,6 +50,7 @@ def choose(
     objectives: Sequence[Objective],
     box: Floats,
     differences: FrontDifferences | None = None,
+    over_seeds: FrontDifferences | None = None,
 ) -> tuple[int | None, str]:
     """Index of the student picked from a front, and the rule in one sentence or two.
 
@@ -65,6 +66,9 @@ def choose(
         differences: what was written of the front when it was concluded. Where it is none or of
             another front, the standard error is that of the best one's own value, as it was before
             differences were written.
+        over_seeds: of those on the front by the means over fresh seeds, see ``search.finalists``,
+            which then decide; None where there are no finalists. Where it is of another front it
+            says nothing.
 
     Returns:
         None for an empty front.
@@ -76,6 +80,13 @@ def choose(
     costs = [i for i, axis in enumerate(objectives) if axis.kind == "cost"]
     if quality.kind != "metric" or not costs:
         return knee(box), KNEE_RULE
+
+    names = " and ".join(objectives[i].name for i in costs)
+    # The box has costs on a log scale, so the mean weighs ratios.
+    price = box[:, costs].mean(axis=1)
+    picked_by_means = _pick_by_means(front, quality, price, names, over_seeds)
+    if picked_by_means is not None:
+        return picked_by_means
 
     rows = _rows_of(front, quality, differences)
     if rows is None:
@@ -92,11 +103,9 @@ def choose(
     sign = 1 if quality.direction == "minimize" else -1
     near = [i for i, (difference, error) in enumerate(rows) if sign * difference <= error]
 
-    # The box has costs on a log scale, so the mean weighs ratios. The better student wins a tie.
-    price = box[:, costs].mean(axis=1)
+    # The better student wins a tie.
     picked = min(near, key=lambda i: (price[i], i))
 
-    names = " and ".join(objectives[i].name for i in costs)
     difference, error = rows[picked]
     rule = (
         f"The cheapest by {names}, on a log scale, of the students on the front whose validation "
@@ -106,6 +115,40 @@ def choose(
     if picked:
         rule += f" It is {abs(difference):.3g} worse, with a standard error of {error:.3g}."
     return picked, rule + words
+
+
+def _pick_by_means(
+    front: Sequence[TrialRecord],
+    quality: Objective,
+    price: Floats,
+    names: str,
+    over_seeds: FrontDifferences | None,
+) -> tuple[int, str] | None:
+    """As ``choose``, by the means over fresh seeds; None where they are of another front."""
+    places = {record.trial: i for i, record in enumerate(front)}
+    if over_seeds is None or over_seeds.metric != quality.name or over_seeds.best not in places:
+        return None
+
+    rows = {over_seeds.best: (0.0, 0.0)}
+    for row in over_seeds.students:
+        rows[row.trial] = (row.difference, row.error)
+    if not rows.keys() <= places.keys():
+        return None
+
+    sign = 1 if quality.direction == "minimize" else -1
+    near = [trial for trial, (difference, error) in rows.items() if sign * difference <= error]
+    picked = min(near, key=lambda trial: (price[places[trial]], sign * rows[trial][0]))
+    others = sorted(trial for trial in near if trial != picked)
+    tied = f" Trials that tie with it: {', '.join(map(str, others))}." if others else ""
+    difference, error = rows[picked]
+    rule = (
+        f"The cheapest by {names}, on a log scale, of the students on the front whose genotype's "
+        f"validation {quality.name}, its mean over fresh seeds, is within one standard error of "
+        f"the best one's (trial {over_seeds.best}): {len(near)} of {len(front)}.{tied}"
+    )
+    if picked != over_seeds.best:
+        rule += f" It is {abs(difference):.3g} worse, with a standard error of {error:.3g}."
+    return places[picked], rule + " The standard error is over seeds and examples, paired in both."
 
 
 def _rows_of(

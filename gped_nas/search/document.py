@@ -30,6 +30,7 @@ from gped_nas.errors import StudyError
 from gped_nas.evaluate.measured import Direction, Key, Measured, Measures, from_public, to_public
 from gped_nas.io import digest_of
 from gped_nas.search.choice import FrontDifferences
+from gped_nas.search.finalists import Finalists
 from gped_nas.search.goals import MetricWords, Objective
 from gped_nas.search.region import Region
 from gped_nas.search.snapshot import PairedDifference, Reference, TwinsOf
@@ -319,6 +320,7 @@ class StudyDocument(Stored):
             no quality, and of studies that were concluded before they were written.
         twins: of the chosen student, then of others of the front.
         files: name in the study's folder to SHA-256 of what the references are made of.
+        finalists: genotypes of the front and near it over seeds; None without any.
         end: why the last search ended; None before one did, and of earlier versions.
     """
 
@@ -335,6 +337,7 @@ class StudyDocument(Stored):
     front_differences: FrontDifferences | None = None
     twins: tuple[Twins, ...] = ()
     files: dict[str, str] = Field(default_factory=dict)
+    finalists: Finalists | None = None
     end: SearchEnd | None = None
 
     @property

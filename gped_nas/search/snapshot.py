@@ -12,6 +12,7 @@ from gped_nas.evaluate.measured import (
     parse_name,
     to_public,
 )
+from gped_nas.search.finalists import Finalists
 from gped_nas.search.goals import MetricWords, Objective
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.region import Region
@@ -178,6 +179,7 @@ class StudySnapshot:
         twins: of the students that have them, the chosen one's first.
         region: which students are of use; None in a study that was begun before there was one.
         outside: trial numbers of the complete records that are of no use: on no front.
+        finalists: genotypes of the front and near it over seeds; None without any.
         evaluations: rows that ``gped-search evaluate`` measured, see ``evaluate.measured.rows``.
     """
 
@@ -207,6 +209,7 @@ class StudySnapshot:
     twins: tuple[TwinsOf, ...] = ()
     region: Region | None = None
     outside: tuple[int, ...] = ()
+    finalists: Finalists | None = None
     evaluations: tuple[Mapping[str, Any], ...] = ()
 
     def record(self, trial: int) -> TrialRecord:

@@ -149,6 +149,21 @@ class TwinsConfig(Config):
     )
 
 
+class FinalistsConfig(Config):
+    """Genotypes of the front and near it that are trained anew, so that their figures are sound."""
+
+    seeds: int = Field(
+        default=0, ge=0, le=1000, description="fresh trainings of each finalist; 0 has none"
+    )
+    near: float = Field(
+        default=0.2,
+        ge=0,
+        le=10,
+        description="how near the front finalists are, in the logarithm of what a quality lacks to "
+        "its best value: of NLL in log NLL",
+    )
+
+
 class StreamConfig(Config):
     """How the teacher's stream is kept."""
 
@@ -204,7 +219,7 @@ class SearchSpace:
         constraints: bounds by metric or cost name.
         conditions: of the inputs at which predictors are measured; the clean one is among them.
         outside: out-of-distribution sets that uncertainty is measured by.
-        search, recipe, baseline, twins, seed: see their classes.
+        search, recipe, baseline, twins, finalists, seed: see their classes.
         source: the file it was read from, for messages.
         resolved: all of it as plain data, defaults filled in: what a run writes to ``config.yaml``.
         given: what is said of a teacher of which predictions alone are known; None of any other.
@@ -238,6 +253,7 @@ class SearchSpace:
     given: GivenTeacher | None = None
     trained_on: TrainedOn | None = None
     twins: TwinsConfig = TwinsConfig()
+    finalists: FinalistsConfig = FinalistsConfig()
     module: ModuleFamily | None = field(default=None, compare=False)
     calibration: CalibrationKind = "none"
     latency: LatencyConfig | None = None

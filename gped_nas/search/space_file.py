@@ -33,6 +33,7 @@ from gped_nas.search.objectives import objective
 from gped_nas.search.shipped import shipped_spaces
 from gped_nas.search.space import (
     BaselineConfig,
+    FinalistsConfig,
     GivenTeacher,
     SearchConfig,
     SearchSpace,
@@ -83,6 +84,7 @@ class _SpaceFile(Config):
     recipe: Recipe = Recipe()
     baseline: BaselineConfig = BaselineConfig()
     twins: TwinsConfig = TwinsConfig()
+    finalists: FinalistsConfig = FinalistsConfig()
     seed: int = Field(default=0, ge=0, lt=2**31, description="root of every seed")
 
 
@@ -215,6 +217,7 @@ def _space(file: _SpaceFile, where: str, modules: Modules | None) -> SearchSpace
         recipe=file.recipe,
         baseline=file.baseline,
         twins=file.twins,
+        finalists=file.finalists,
         seed=file.seed,
         source=where,
         resolved=_resolved(file, teacher, targets, conditions, outside),
