@@ -179,6 +179,19 @@ def flat(pool: Pool, seen: int, patience: int) -> dict[str, float]:
     }
 
 
+def recorded(pool: Pool, seen: int) -> dict[str, Any]:
+    """The trials of a seed in their order, for the test of ``--stop-when-flat``, and their truth."""
+    others = [seed for seed in range(len(pool.values)) if seed != seen]
+    truth = pool.values[others].mean(axis=0)
+    trials = []
+    for i, draws in enumerate(pool.draws[seen]):
+        row = dict(zip(NAMES, pool.values[seen, i].tolist(), strict=True))
+        trials.append({**row, "draws": draws, "true_nll": float(truth[i, 0])})
+    best = [0.0, *pool.values[:, :, 1:].min(axis=(0, 1)).tolist()]
+    worst = [pool.bound, *pool.values[:, :, 1:].max(axis=(0, 1)).tolist()]
+    return {"best": best, "worst": worst, "trials": trials}
+
+
 def _over_seeds(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     return {name: mean_of([row[name] for row in rows]) for name in rows[0]}
 
@@ -207,9 +220,10 @@ def main() -> None:
             str(patience): _over_seeds([flat(pool, seed, patience) for seed in seen])
             for patience in PATIENCES
         },
+        "recorded": recorded(pool, 0),
     }
     write_json(out / "seeds.json", result)
-    print(json.dumps(result))
+    print(json.dumps({name: row for name, row in result.items() if name != "recorded"}))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ FINALISTS = ("--set", "finalists.seeds=2")
 
 
 def trainings(patch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[Genotype]:
-    """What is trained with roots of finalists from now on; interrupted after so many populations."""
+    """What is trained for finalists from now on; interrupted after so many populations."""
     trained: list[Genotype] = []
     populations: list[int] = []
     distill = Trainer.distill

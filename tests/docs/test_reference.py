@@ -57,6 +57,7 @@ SETTINGS: dict[str, type[Config]] = {
     "search": space.SearchConfig,
     "baseline": space.BaselineConfig,
     "twins": space.TwinsConfig,
+    "finalists": space.FinalistsConfig,
     "stream": space.StreamConfig,
     "views": ViewSettings,
     "data": DataConfig,

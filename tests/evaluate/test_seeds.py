@@ -11,7 +11,13 @@ from gped_nas.evaluate.judging import evaluate_or_explain, paired_difference
 from gped_nas.evaluate.measured import Key
 from gped_nas.evaluate.predictions import Floats, Predictions
 from gped_nas.evaluate.resamples import Resamples, draw_resamples
-from gped_nas.evaluate.seeds import Sampled, differences, means, sample_metrics
+from gped_nas.evaluate.seeds import (
+    Sampled,
+    difference_error,
+    differences,
+    means,
+    sample_metrics,
+)
 
 N, CLASSES, SEEDS = 200, 3, 4
 RESAMPLES = draw_resamples(N, root=0, part="test", num_resamples=400)
@@ -79,6 +85,15 @@ def test_a_difference_is_paired_in_examples_and_seeds() -> None:
     # unpaired, the examples would make it far wider
     spread = np.sqrt(np.var(-mine[0].log_score(labels_N)) / N)
     assert half < spread
+
+
+def test_the_error_of_a_difference_is_over_examples_and_seeds() -> None:
+    """By seed 1, 0 and 2: mean 1, variance 1, of the mean 1/3; on draws -1 and 1 around: 1."""
+    around_RK = np.array([[-1.0], [1.0]])
+    first_K, second_K = np.array([1.0, 2.0, 3.0]), np.array([0.0, 2.0, 1.0])
+    first = Sampled(METRICS["nll"], "classification", first_K, first_K + 3 * around_RK, 2)
+    second = Sampled(METRICS["nll"], "classification", second_K, second_K + 2 * around_RK, 2)
+    assert difference_error(first, second) == pytest.approx((1.0, math.sqrt(1 + 1 / 3)))
 
 
 def test_ends_are_those_of_the_bootstrap_where_these_are_farther() -> None:
