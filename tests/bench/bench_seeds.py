@@ -128,7 +128,8 @@ def spread(pool: Pool) -> dict[str, Any]:
 
 def compare(pool: Pool, seen: int) -> dict[str, float]:
     """One seed's front without and with finalists, against the mean of the seeds that none used."""
-    others = [seed for seed in range(len(pool.values)) if seed != seen]
+    num_seeds = len(pool.values)
+    others = [(seen + step) % num_seeds for step in range(1, num_seeds)]  # in turn
     fresh, rest = others[:NUM_FRESH], others[NUM_FRESH:]
     truth, values = pool.values[rest].mean(axis=0), pool.values[seen]
     true_front = set(pool.front(truth))
@@ -180,7 +181,7 @@ def flat(pool: Pool, seen: int, patience: int) -> dict[str, float]:
 
 
 def recorded(pool: Pool, seen: int) -> dict[str, Any]:
-    """The trials of a seed in their order, for the test of ``--stop-when-flat``, and their truth."""
+    """The trials of a seed in their order, and their truth: for a test of ``stop_when_flat``."""
     others = [seed for seed in range(len(pool.values)) if seed != seen]
     truth = pool.values[others].mean(axis=0)
     trials = []
