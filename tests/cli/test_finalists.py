@@ -14,7 +14,7 @@ from gped_nas.api.students import Trainer
 from gped_nas.errors import Interrupted
 from gped_nas.evaluate.student import StudentPredictor
 from gped_nas.models.base import Genotype
-from tests.cli.harness import Home, accepted, call
+from tests.cli.harness import Home, accepted, call, refused
 
 FINALISTS = ("--set", "finalists.seeds=2")
 
@@ -69,7 +69,7 @@ def test_finalists_are_trained_and_told_everywhere(home: Home, finished: Home) -
     told = json.loads(accepted("show", home.study, chosen.trial, "-f", "json").out)
     assert told["finalist"]["num_seeds"] == 2
     assert "fresh trainings each" in (home.study / "report.html").read_text()
-    accepted("export", home.study, "chosen", "--to", home.root / "export")
+    accepted("export", home.study, "chosen", "--into", home.root / "export")
     (card,) = (home.root / "export").rglob("*.md")
     assert "Means over 2 fresh trainings of the genotype" in card.read_text()
 
@@ -112,3 +112,9 @@ def test_a_run_that_was_stopped_trains_what_is_missing(
         again = trainings(patch)
         accepted("run", "tiny.yaml", *FINALISTS)
     assert not again
+
+
+def test_what_cannot_be_is_refused(home: Home) -> None:
+    refused(2, "run", home.space, "--set", "finalists.seeds=-1", says=("finalists.seeds",))
+    refused(2, "run", home.space, "--set", "finalists.near=close", says=("finalists.near",))
+    refused(2, "run", home.space, "--set", "finalists.sedes=3", says=("did you mean 'seeds'",))
