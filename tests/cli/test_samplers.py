@@ -27,7 +27,7 @@ def test_run_show_and_report_say_which_sampler_was_chosen_and_why(home: Home) ->
     )
     result = accepted("run", home.space, "--out", home.out)
     assert sentence in " ".join(result.err.split())
-    assert sentence in " ".join(accepted("show", home.study, "0").err.split())
+    assert sentence in " ".join(accepted("show", home.study, "0").out.split())
     assert sentence in snapshot_of(home).notes
 
     trained = [record for record in open_study(home.study).records() if record.variant_of is None]
