@@ -8,7 +8,7 @@ from gped_nas.search.document import SearchEnd
 from gped_nas.search.flatness import FrontWatch
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.region import inside
-from gped_nas.search.run import FLAT, TIMEOUT
+from gped_nas.search.run import FLAT, FRUITLESS, FRUITLESS_DRAWS, TIMEOUT
 from gped_nas.search.snapshot import EXHAUSTED
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.volume import reference_box
@@ -53,7 +53,12 @@ def end_of_search(reason: str, watch: FrontWatch | None) -> SearchEnd:
     if reason == TIMEOUT:
         sentence = "The search ended at its time limit."
     elif reason == "exhausted":
-        sentence = EXHAUSTED
+        sentence = f"{EXHAUSTED}."
+    elif reason == FRUITLESS:
+        sentence = (
+            f"{EXHAUSTED}, or nearly: the last {FRUITLESS_DRAWS} that were drawn had been tried "
+            "before."
+        )
     elif reason == FLAT and flatness is not None:
         sentence = flatness.sentence
     return SearchEnd(

@@ -279,7 +279,7 @@ class Study:
         records = self.records()
         frame = frame_of(records, [o.name for o in self.objectives])
         frame.insert(1, "state", [r.state for r in records])
-        frame.insert(2, "reason", [r.reason for r in records])
+        frame.insert(2, "reason", [r.reason or r.origin for r in records])
         return frame
 
     def chosen(self) -> TrialRecord | None:

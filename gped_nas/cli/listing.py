@@ -61,7 +61,7 @@ def print_students(
             mark = ", ".join(text for text, is_set in marks.items() if is_set)
         if states is not None:
             row = {"trial": record.trial, "state": states[i]} | row
-            row["reason"] = record.reason or mark
+            row["reason"] = record.reason or mark or record.origin
         elif mark:
             row[""] = mark
         shown.append(row | _intervals(record, row) if is_csv else row)

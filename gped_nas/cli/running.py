@@ -198,12 +198,13 @@ def _told(num_trials: int, ended: list[int]) -> Callable[[Any, int], None]:
         if record.costs:
             what = f"nll {record.metrics['nll']:.4f}, {record.costs['params']:,} parameters"
             what += f", {OUTSIDE}" if record.is_outside else ""
+            what += f", {record.origin}" if record.origin else ""
         say(
             f"trial {record.trial}: {record.state}, {what} ({finished} of {num_trials})",
             "trial",
             trial=record.trial,
             state=record.state,
-            reason=record.reason,
+            reason=record.reason or record.origin,
             genotype=record.genotype,
             metrics=record.metrics,
             costs=record.costs,

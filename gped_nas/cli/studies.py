@@ -201,7 +201,7 @@ def show(
     summary = {
         **full_rows([record], opened)[0],
         "state": record.state,
-        "reason": record.reason,
+        "reason": record.reason or record.origin,
         "seconds": record.seconds,
         **_standing_in_region(record, opened),
     }

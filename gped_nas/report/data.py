@@ -249,7 +249,9 @@ def _curves(snapshot: StudySnapshot) -> list[Data]:
     front: list[TrialRecord] = []
     others: list[TrialRecord] = []
     for record in snapshot.records:
-        if record.state == "complete" and len(record.extra.get("loss", ())) > 1:
+        # a student stored in several types was trained once
+        has_curve = record.variant_of is None or record.trial in snapshot.front
+        if has_curve and record.state == "complete" and len(record.extra.get("loss", ())) > 1:
             group = front if record.trial in snapshot.front else others
             group.append(record)
 

@@ -52,7 +52,7 @@ def record_data(record: TrialRecord, snapshot: StudySnapshot) -> Data:
     return measured(record) | {
         "trial": record.trial,
         "state": record.state,
-        "reason": record.reason,
+        "reason": record.reason or record.origin,
         "genotype": genotype_text(values),
         "settings": values,
         "seconds": plain(record.seconds),

@@ -308,6 +308,9 @@ class StudyDocument(Stored):
         version: of this model.
         identity: part name to digest of everything that must not change between runs.
         objectives: in order.
+        counted: what a finished trial is. ``trained``: a student that was trained for it, whose
+            other storage types and repeats do not count. ``drawn``, in studies that were begun
+            before: each draw, and no student is stored in another type than its own.
         description: None until the teacher is there.
         region: which students are of use; written with the description, and anew where another
             one is asked for. None in studies that were begun before there was one.
@@ -327,6 +330,7 @@ class StudyDocument(Stored):
     version: Literal[1] = 1
     identity: dict[str, str]
     objectives: tuple[Objective, ...]
+    counted: Literal["drawn", "trained"] = "drawn"
     description: Description | None = None
     region: Region | None = None
     precision: str | None = None

@@ -187,6 +187,11 @@ class Ledger:
         """They never change; read once."""
         return [objective.name for objective in self.document.objectives]
 
+    @functools.cached_property
+    def counts_trainings(self) -> bool:
+        """Whether students that were trained count, see ``StudyDocument.counted``."""
+        return self.document.counted == "trained"
+
     @property
     def _where(self) -> str:
         return f"study '{self.name}'"
@@ -367,7 +372,7 @@ class Ledger:
 
     def _hold(self, space: "SearchSpace", number: int, genotype: "Genotype", row: Row) -> Claim:
         self._held[number] = row
-        dtypes = space.other_dtypes(row.params or {})
+        dtypes = space.other_dtypes(row.params or {}) if self.counts_trainings else ()
         return Claim(number, genotype, row.until, row.budget, row.checkpoint, dtypes)
 
     def _refuse(self, number: int, reason: str) -> None:

@@ -46,20 +46,22 @@ def plan_population(
         training: what is in training, see ``training_of``.
         input_shape, num_classes: of the dataset.
     """
-    refused: list[Answer] = []
+    refused: dict[str, Answer] = {}
     train: dict[str, Claim] = {}
     repeats: list[Claim] = []
 
     for claim in claims:
-        trains = training_of(claim)
-        refusal = refuse_early(space, claim, input_shape, num_classes)
-        if refusal is not None:
-            refused.append(refusal)
-        elif key_of(claim) in answered or trains in training or trains in train:
+        key, trains = key_of(claim), training_of(claim)
+        if key in answered or key in refused or trains in training or trains in train:
             repeats.append(claim)
-        else:
+            continue
+
+        refusal = refuse_early(space, claim, input_shape, num_classes)
+        if refusal is None:
             train[trains] = claim
-    return Plan(tuple(refused), tuple(train.values()), tuple(repeats))
+        else:
+            refused[key] = refusal
+    return Plan(tuple(refused.values()), tuple(train.values()), tuple(repeats))
 
 
 def refuse_early(
@@ -139,20 +141,27 @@ def give_variants(
     return of_trained + of_waiting, others
 
 
-def repeat(claim: Claim, first: TrialRecord) -> TrialRecord:
+def repeat(claim: Claim, first: TrialRecord, *, is_counted: bool = False) -> TrialRecord:
     """The record of a genotype that was answered before.
 
     One that failed is a duplicate too, without numbers: Optuna then counts it among the worst.
     Failed again, it would teach the sampler nothing, be drawn time after time, and one bad genotype
     would stop the study.
+
+    Args:
+        claim: the trial.
+        first: the answer.
+        is_counted: whether it is a finished trial, as in studies that were begun before repeats
+            were none.
     """
+    repeat_of = None if is_counted else first.trial
     genotype = claim.genotype.to_json()
     is_same = text_of(genotype) == text_of(first.genotype)
     reason = f"same {'genotype' if is_same else 'training'} as trial {first.trial}"
     if first.state == "failed":
         reason += f", which failed: {first.reason}"
     if first.state == "failed" or not is_same:
-        return TrialRecord(claim.number, "duplicate", genotype, reason=reason)
+        return TrialRecord(claim.number, "duplicate", genotype, reason=reason, repeat_of=repeat_of)
     return first.replace(
         trial=claim.number,
         state="duplicate",
@@ -160,6 +169,7 @@ def repeat(claim: Claim, first: TrialRecord) -> TrialRecord:
         seconds=0.0,
         spec_sha256="",
         variant_of=None,
+        repeat_of=repeat_of,
     )
 
 

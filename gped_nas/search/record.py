@@ -122,6 +122,13 @@ class TrialRecord:
             raise KeyError(name)
         return float(value)
 
+    @property
+    def origin(self) -> str:
+        """Whose student it has where it was not trained for it, for people; else empty."""
+        if self.variant_of is None:
+            return ""
+        return f"student of trial {self.variant_of}, stored as {self.genotype['storage_dtype']}"
+
     def replace(self, **changes: Any) -> "TrialRecord":
         """A copy with some fields changed."""
         return replace(self, **changes)

@@ -21,6 +21,7 @@ from gped_nas.search.planning import (
     judge,
     key_of,
     plan_population,
+    refuse_early,
     repeat,
     text_of,
     training_of,
@@ -36,6 +37,9 @@ TIMEOUT = "timeout"
 """Why a search ended whose time was over."""
 FLAT = "flat"
 """Why a search ended whose front got no better, see ``search.flatness``."""
+FRUITLESS = "fruitless"
+"""Why a search ended whose last ``FRUITLESS_DRAWS`` draws were genotypes that it had tried."""
+FRUITLESS_DRAWS = 100
 _FAILURES = "failures"
 
 
@@ -75,12 +79,14 @@ class Standing:
 
     Attributes:
         num_finished: trials that count, see ``TrialRecord.is_counted``.
+        num_fruitless: draws since the last trial that counts, all of them repeats.
         failed: those that failed by themselves.
         answers: the first answer to each genotype.
         watch: looks whether the front is flat; None where nobody asks.
     """
 
     num_finished: int = 0
+    num_fruitless: int = 0
     failed: list[TrialRecord] = field(default_factory=list)
     answers: dict[str, TrialRecord] = field(default_factory=dict)
     watch: FrontWatch | None = None
@@ -89,6 +95,9 @@ class Standing:
         """Take a record into account."""
         if record.is_counted:
             self.num_finished += 1
+            self.num_fruitless = 0
+        elif record.repeat_of is not None:
+            self.num_fruitless += 1
         if self.watch is not None:
             self.watch.add(record)
         is_of_others = record.reason == INTERRUPTED or record.reason.startswith(NOT_DRAWN)
@@ -139,8 +148,8 @@ def search(
         watch: ends the search where the front is flat; None goes on.
 
     Returns:
-        Why it ended: ``"done"``, ``"timeout"``, ``"flat"`` or ``"exhausted"`` (a finite space has
-            no more genotypes).
+        Why it ended: ``"done"``, ``"timeout"``, ``"flat"``, ``"exhausted"`` (a finite space has no
+            more genotypes) or ``"fruitless"``.
 
     Raises:
         Interrupted: ``should_stop`` said so; trials that were running are failed as interrupted.
@@ -215,7 +224,9 @@ class _Loop:
     @property
     def num_missing(self) -> int:
         """How many trials are to be asked for, if all that are in training come to count."""
-        num_open = len(self._training) + len(self._repeats)
+        num_open = len(self._training)
+        if not self.ledger.counts_trainings:
+            num_open += len(self._repeats)
         num_missing = self.n_trials - self.standing.num_finished
         watch = self.standing.watch
         return (num_missing if watch is None else min(num_missing, watch.look().room)) - num_open
@@ -233,6 +244,8 @@ class _Loop:
         watch = self.standing.watch
         if watch is not None and watch.look().is_flat:
             return FLAT
+        if self.standing.num_fruitless + len(self._repeats) >= FRUITLESS_DRAWS:
+            return FRUITLESS
         return "" if self.limit.has_room else TIMEOUT
 
     def ask(self) -> str:
@@ -288,13 +301,21 @@ class _Loop:
             if training in self._training:
                 waiting.append(claim)
             elif original is not None and is_answer(original):
-                excess = judge(original, self.space.constraints).excess
-                answers.append(Answer(repeat(claim, original), excess))
+                answers.append(self._repeat(claim, original))
             else:
                 # The trial that was trained was taken from this process meanwhile.
                 answers.append(Answer(failed(claim, INTERRUPTED)))
         self._repeats = waiting
         self._finish(answers)
+
+    def _repeat(self, claim: Claim, original: TrialRecord) -> Answer:
+        """The answer to a genotype that was answered before, with what it breaks."""
+        again = repeat(claim, original, is_counted=not self.ledger.counts_trainings)
+        refusal = None
+        if original.state == "infeasible" and not original.measures:
+            refusal = refuse_early(self.space, claim, self.input_shape, self.num_classes)
+        judged = judge(original, self.space.constraints) if refusal is None else refusal
+        return Answer(again, judged.excess)
 
     def _finish(self, answers: Sequence[Answer]) -> list[TrialRecord]:
         """Store how trials ended, and tell it; the records, then those of their variants."""

@@ -17,8 +17,8 @@ from gped_nas.search.goals import MetricWords, Objective
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.region import Region
 
-EXHAUSTED = "Every genotype of the space was tried."
-"""The note of a study whose search has nothing left to draw."""
+EXHAUSTED = "Every genotype of the space was tried"
+"""How the note begins of a study whose search has nothing left to draw."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,10 @@ def create_or_load(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 study.set_metric_names([objective.name for objective in objectives])
-            ledger.write(StudyDocument(identity=dict(identity), objectives=tuple(objectives)))
+            document = StudyDocument(
+                identity=dict(identity), objectives=tuple(objectives), counted="trained"
+            )
+            ledger.write(document)
 
         _check_identity(study, identity, shown(storage))
         with ledger.reading_errors():

@@ -20,7 +20,7 @@ ONE_TRIAL = {
     **OVERRIDES,
     "views": VIEWS,
     "recipe": RECIPE,
-    "search": {"n_trials": 1, "students_at_once": 1, "keep": {}},
+    "search": {"n_trials": 1, "students_at_once": 1, "keep": {}, "every_dtype": False},
 }
 
 
@@ -80,7 +80,13 @@ def test_a_search_over_shares_says_where_labels_count(home: Home) -> None:
     written = yaml.safe_load(home.space.read_text())
     written["views"] = VIEWS[:2]
     written["students"][0]["genotype"]["label_weight"] = {"choices": [0, 0.5]}
-    written["search"] = {"n_trials": 6, "students_at_once": 3, "sampler": "random", "keep": {}}
+    written["search"] = {
+        "n_trials": 6,
+        "students_at_once": 3,
+        "sampler": "random",
+        "keep": {},
+        "every_dtype": False,
+    }
     home.space.write_text(yaml.safe_dump(written))
 
     text = accepted("space", home.space, "--format", "json").out

@@ -38,7 +38,7 @@ SPACE: dict[str, Any] = {
     "recipe": {"steps": 100, "warmup": 5, "lr": 0.02},
     "baseline": {"steps": 100, "precisions": [1.0]},
     "twins": {"seeds": 1, "students": 1},
-    "search": {"n_trials": 2, "students_at_once": 2, "keep": {}},
+    "search": {"n_trials": 2, "students_at_once": 2, "keep": {}, "every_dtype": False},
 }
 
 

@@ -219,7 +219,7 @@ def test_metrics_of_students_are_those_of_what_they_predict(home: Home) -> None:
 
 def test_a_regression_records_the_metrics_of_its_target(home: Home) -> None:
     overrides = {
-        "search": {"n_trials": 2, "students_at_once": 2, "keep": {}},
+        "search": {"n_trials": 2, "students_at_once": 2, "keep": {}, "every_dtype": False},
         "recipe": {"steps": 100, "warmup": 10, "lr": 0.05, "update": "newest"},
         "targets": REAL_TARGETS,
         "teacher.method.num_samples": 4,

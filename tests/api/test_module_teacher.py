@@ -82,7 +82,7 @@ def settings(root: Path, **teacher: Any) -> dict[str, Any]:
         "students": [{"family": "cnn", "genotype": kernel}],
         "objectives": ["nll", "macs"],
         "conditions": ["clean", "permuted"],
-        "search": {"n_trials": 2, "students_at_once": 2, "keep": {}},
+        "search": {"n_trials": 2, "students_at_once": 2, "keep": {}, "every_dtype": False},
         "recipe": {"steps": 40, "warmup": 5, "lr": 0.02},
         "baseline": {"steps": 100, "precisions": [1.0]},
         "twins": {"seeds": 1, "students": 1},

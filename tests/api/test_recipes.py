@@ -14,7 +14,10 @@ from gped_nas.targets.expectations import expect
 from tests.api.test_surface import OVERRIDES
 from tests.cli.harness import Home
 
-ONE_TRIAL = {**OVERRIDES, "search": {"n_trials": 1, "students_at_once": 1, "keep": {}}}
+ONE_TRIAL = {
+    **OVERRIDES,
+    "search": {"n_trials": 1, "students_at_once": 1, "keep": {}, "every_dtype": False},
+}
 ONLINE = {"steps": 15, "warmup": 5, "lr": 0.05, "mode": "online"}
 TARGETS = [
     "predictive",

@@ -20,7 +20,7 @@ OVERRIDES = {
     "teacher.method.thinning": 10,
     "recipe": {"steps": 200, "warmup": 5},
     "baseline": {"steps": 100, "precisions": [1.0]},
-    "search": {"n_trials": 3, "students_at_once": 3, "keep": {}},
+    "search": {"n_trials": 3, "students_at_once": 3, "keep": {}, "every_dtype": False},
     "twins": {"seeds": 2, "students": 1},
 }
 
@@ -80,7 +80,7 @@ def test_all_that_can_be_said_of_a_label_is_searched_measured_and_served(home: H
         "recipe": {"update": "newest", "steps": 300, "warmup": 5, "lr": 0.01},
         "teacher.method": {"name": "deep_ensemble", "num_samples": 3, "steps": 300, "lr": 0.01},
         "objectives": ["exceedance_brier", "label_quantile_loss", "flops"],
-        "search": {"n_trials": 2, "students_at_once": 2, "keep": {}},
+        "search": {"n_trials": 2, "students_at_once": 2, "keep": {}, "every_dtype": False},
         "twins": {"seeds": 0},
     }
     study = gn.run(gn.load_space("diabetes_mlp", overrides), out=home.root / "reports")

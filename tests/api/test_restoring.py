@@ -13,6 +13,7 @@ from gped_nas.data.base import Normalization
 from gped_nas.data.scale import ValueRange
 from gped_nas.distill.student import StudentSpec, load_student, save_student
 from gped_nas.models.base import Genotype
+from gped_nas.search.record import TrialRecord
 
 GENOTYPE = Genotype("mlp", depth=1, width=3)
 
@@ -43,7 +44,7 @@ def test_a_student_of_its_record_is_put_back(tmp_path: Path, of: str) -> None:
         folder_of=lambda record: tmp_path / "students" / "3",
         spec=lambda genotype, **about: _spec(),
     )
-    record: Any = SimpleNamespace(trial=3, genotype=GENOTYPE.to_json(), spec_sha256=digest)
+    record = TrialRecord(3, "complete", GENOTYPE.to_json(), spec_sha256=digest)
     trained: Any = SimpleNamespace(failure="", params=params)
     _put_back(trainer, record, trained, {})
 

@@ -30,7 +30,7 @@ OVERRIDES = {
     "recipe": {"steps": 40, "warmup": 5},
     "baseline": {"steps": 100, "precisions": [1.0]},
     "twins": {"seeds": 0},
-    "search": {"n_trials": 3, "students_at_once": 3, "keep": {}},
+    "search": {"n_trials": 3, "students_at_once": 3, "keep": {}, "every_dtype": False},
 }
 
 

@@ -45,7 +45,7 @@ students:
       group_penalty: {float: [1.0e-5, 1.0e-2], log: true}
       storage_dtype: {choices: [float32, int8]}
 objectives: [nll, macs, storage_bytes]
-search: {n_trials: 6, students_at_once: 6, sampler: random, keep: {}}
+search: {n_trials: 6, students_at_once: 6, sampler: random, keep: {}, every_dtype: false}
 recipe: {steps: 200, warmup: 5}
 baseline: {steps: 100, precisions: [1.0]}
 """

@@ -179,8 +179,14 @@ def _assert_trials_ended(
         assert (state == "FAIL") == (text is None), "something failed by itself"
 
     records = [json.loads(text) for _, text in ended.values() if text is not None]
-    assert sum(record["state"] in FINISHED for record in records) == num
+    assert sum(is_counted(record) for record in records) == num
     return records
+
+
+def is_counted(record: dict[str, Any]) -> bool:
+    """Whether a record, as plain data, is a finished trial: neither a variant nor a repeat."""
+    is_another = "variant_of" in record or "repeat_of" in record
+    return record["state"] in FINISHED and not is_another
 
 
 def _assert_each_trained_once(records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -207,10 +213,12 @@ def _assert_front_is_kept(study: Path, records: list[dict[str, Any]]) -> None:
     assert students == front, "students kept and front differ"
 
     costs = {record["trial"]: record["costs"] for record in records}
+    trained_in = {r["trial"]: r.get("variant_of", r["trial"]) for r in records}
     for number in front:
         folder = study / "students" / str(number)
         assert {path.name for path in folder.iterdir()} == {"spec.json", "weights.safetensors"}
-        assert json.loads((folder / "spec.json").read_text())["about"]["trial"] == str(number)
+        about = json.loads((folder / "spec.json").read_text())["about"]
+        assert about.get("trial", about.get("trained_in")) == str(trained_in[number])
         size = (folder / "weights.safetensors").stat().st_size
         assert size == costs[number]["storage_bytes"]
 

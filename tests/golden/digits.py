@@ -79,6 +79,7 @@ def figures(folder: Path) -> dict[str, Any]:
         "digits_sgld",
         *("--set", "twins.seeds=0"),
         *("--set", "search.keep={}"),
+        *("--set", "search.every_dtype=false"),
     )
     teacher = json.loads(_call(folder, "teacher", "info", "digits_sgld", "--format", "json"))
     trials = json.loads(_call(folder, "trials", "reports/digits_sgld", "--format", "json"))

@@ -15,7 +15,7 @@ from gped_nas.models.base import Genotype
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.pareto import pareto_front
 from gped_nas.search.record import FINISHED, TrialRecord
-from gped_nas.search.run import Standing, TimeLimit
+from gped_nas.search.run import FRUITLESS, FRUITLESS_DRAWS, Standing, TimeLimit
 from gped_nas.search.trials import FOREIGN, INTERRUPTED, NOT_DRAWN
 from tests.search.fakes import Fake, make_record, make_space, number, open_store, optuna_study, run
 
@@ -27,6 +27,7 @@ TWELVE = {
     "storage_dtype": {"choices": ["float32", "int8"]},
 }
 """2 genotypes of depth 1 and 4 of depth 2, in two types."""
+TYPES = {"choices": ["float32", "int8"]}
 
 
 def states(store):
@@ -62,12 +63,13 @@ def test_exactly_n_trials_are_finished(path, sampler):
         counts.append(num_finished)
 
     assert run(space, store, n_trials=11, told=report) == "done"
-    assert len(store.records()) == 11 and set(states(store)) <= FINISHED
-    assert counts == list(range(1, 12))
-    assert sorted(trials) == list(range(11))
+    records = store.records()
+    assert sum(record.is_counted for record in records) == 11 and set(states(store)) <= FINISHED
+    assert sorted(counts) == counts and set(counts) - {0} == set(range(1, 12))
+    assert sorted(trials) == list(range(len(records)))
 
-    assert run(space, store, n_trials=11) == "done" and len(store.records()) == 11
-    assert run(space, store, n_trials=5) == "done" and len(store.records()) == 11
+    assert run(space, store, n_trials=11) == "done" and store.records() == records
+    assert run(space, store, n_trials=5) == "done" and store.records() == records
 
 
 def test_populations_are_as_large_as_asked_for(path):
@@ -86,21 +88,56 @@ def test_duplicates_are_answered_from_the_record(path):
     space = make_space({"depth": 1, "width": {"choices": [2, 3]}})
     store = open_store(space, path)
     fake = Fake()
-    run(space, store, fake, n_trials=12)
+    assert run(space, store, fake, n_trials=12) == FRUITLESS
     assert len(fake.trained) == len(set(fake.trained)) == 2
-    assert sorted(states(store)) == ["complete"] * 2 + ["duplicate"] * 10
-
     records = store.records()
+    assert set(states(store)) == {"complete", "duplicate"}
+    assert sum(record.is_counted for record in records) == 2
+
     originals = {r.genotype["width"][0]: r for r in records if r.state == "complete"}
     for record in records:
         original = originals[record.genotype["width"][0]]
         assert (record.metrics, record.costs) == (original.metrics, original.costs)
         if record.state == "duplicate":
             assert record.reason == f"same genotype as trial {original.trial}"
+            assert record.repeat_of == original.trial
 
-    again = Fake()
-    run(space, open_store(space, path), again, n_trials=16)
-    assert again.trained == []
+    again, store = Fake(), open_store(space, path)
+    assert run(space, store, again, n_trials=16) == FRUITLESS
+    assert again.trained == [] and store.records() == records
+
+
+def test_a_genotype_that_is_refused_again_does_not_count(path):
+    space = make_space(constraints={"params": 20}, n_trials=30)
+    store = open_store(space, path)
+    assert run(space, store, n_trials=30) == FRUITLESS
+    records = store.records()
+    refused = [record for record in records if record.state == "infeasible"]
+    assert len(refused) == 5 and sum(record.is_counted for record in records) == 6
+    first = {record.genotype["width"][0]: record.trial for record in refused}
+    for record, trial in zip(records, optuna_study(path).trials, strict=True):
+        width = record.genotype["width"][0]
+        if record.state == "duplicate" and width in first:
+            assert record.repeat_of == first[width] and trial.constraints["params"] > 0
+
+
+def test_only_so_many_draws_in_a_row_are_fruitless(path):
+    space = make_space({"depth": 1, "width": 3}, students_at_once=7)
+    store = open_store(space, path)
+    assert run(space, store, n_trials=4) == FRUITLESS
+    num_repeats = states(store).count("duplicate")
+    assert FRUITLESS_DRAWS <= num_repeats < FRUITLESS_DRAWS + 7
+
+
+def test_in_studies_begun_before_a_repeat_counts(path):
+    """And a student has one storage type."""
+    space, fake = make_space({"depth": 1, "width": 3, "storage_dtype": TYPES}), Fake()
+    store = open_store(space, path)
+    store.change(counted="drawn")
+    store = open_store(space, path)
+    assert run(space, store, fake, n_trials=4) == "done"
+    assert len(store.records()) == 4 and len(fake.trained) == len(set(fake.trained)) == 2
+    assert all(record.is_counted for record in store.records())
 
 
 def test_a_copy_in_the_same_population_is_trained_once(path):
@@ -108,7 +145,7 @@ def test_a_copy_in_the_same_population_is_trained_once(path):
     store = open_store(space, path)
     run(space, store, fake, n_trials=4)
     assert len(fake.trained) == 1
-    assert states(store) == ["complete", "duplicate", "duplicate", "duplicate"]
+    assert states(store)[:4] == ["complete", "duplicate", "duplicate", "duplicate"]
 
 
 # -- constraints
@@ -140,9 +177,10 @@ def test_early_refusal_and_infeasible_after_training(path):
 
 
 def assert_refused_early(record, trial):
-    assert record.state == "infeasible" and not record.metrics
-    assert record.reason.startswith("even its smallest network has params")
-    assert record.reason.endswith("expected params <= 40")
+    assert record.state in ("infeasible", "duplicate") and not record.metrics
+    if record.state == "infeasible":
+        assert record.reason.startswith("even its smallest network has params")
+        assert record.reason.endswith("expected params <= 40")
     assert trial.state == TrialState.PRUNED and trial.constraints["params"] > 0
 
 
@@ -181,7 +219,7 @@ def test_a_bound_from_below_for_what_is_maximized(path):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_lives_with_refused_failed_and_repeated_trials(path, sampler):
-    genotype = {"depth": {"int": [1, 3]}, "width": {"int": [1, 9]}}
+    genotype = {"depth": {"int": [1, 3]}, "width": {"int": [1, 30]}}
     space = make_space(
         genotype,
         constraints={"params": 100, "nll": 0.9},
@@ -192,7 +230,7 @@ def test_every_sampler_lives_with_refused_failed_and_repeated_trials(path, sampl
     fake = fail("r", when=lambda genotype: genotype["width"][0] == 2)
     store = open_store(space, path)
     assert run(space, store, fake, n_trials=24) == "done"
-    assert sum(state in FINISHED for state in states(store)) == 24
+    assert sum(record.is_counted for record in store.records()) == 24
 
 
 # -- failures
@@ -244,11 +282,11 @@ def test_a_failure_is_answered_from_the_record_too(path):
     space = make_space({"depth": 1, "width": 3}, max_failures=1, students_at_once=2)
     store = open_store(space, path)
     fake = fail("it burst")
-    assert run(space, store, fake, n_trials=5) == "done"
+    assert run(space, store, fake, n_trials=5) == FRUITLESS
     assert len(fake.trained) == 1
-    assert states(store) == ["failed"] + ["duplicate"] * 5
+    assert states(store)[0] == "failed" and set(states(store)[1:]) == {"duplicate"}
     assert all(r.reason.endswith("trial 0, which failed: it burst") for r in store.records()[1:])
-    assert [t.state for t in optuna_study(path).trials[1:]] == [TrialState.PRUNED] * 5
+    assert {t.state for t in optuna_study(path).trials[1:]} == {TrialState.PRUNED}
 
 
 # A program does not make errors of warnings, as these tests do.
@@ -362,10 +400,10 @@ def test_the_grid_is_in_order_and_brute_force_is_shuffled(path):
 def test_a_finite_sampler_goes_on_where_another_one_drew(path):
     """What a random sampler drew, inactive widths left out, is not listed again."""
     fake = Fake()
-    random_space = make_space(TWELVE, sampler="random")
+    random_space = make_space(TWELVE, sampler="random", every_dtype=False)
     run(random_space, open_store(random_space, path), fake, n_trials=6)
 
-    space = make_space(TWELVE, sampler="grid")
+    space = make_space(TWELVE, sampler="grid", every_dtype=False)
     store = open_store(space, path)
     assert run(space, store, fake, n_trials=100) == "exhausted"
     assert len(fake.trained) == len(set(fake.trained)) == 12
@@ -386,7 +424,7 @@ def test_a_wish_to_stop_between_populations(path):
 
 def test_a_wish_to_stop_while_training_leaves_nothing_running(path):
     space = make_space(
-        {"depth": 1, "width": {"int": [1, 9]}}, constraints={"params": 60}, students_at_once=12
+        {"depth": 1, "width": {"int": [1, 40]}}, constraints={"params": 100}, students_at_once=12
     )
     store = open_store(space, path)
 
@@ -398,13 +436,13 @@ def test_a_wish_to_stop_while_training_leaves_nothing_running(path):
     assert caught.value.exit_code == 143
 
     records = store.records()
-    assert {r.state for r in records} == {"failed", "infeasible"}
+    assert {r.state for r in records} - {"duplicate"} == {"failed", "infeasible"}
     assert all(r.reason == INTERRUPTED for r in records if r.state == "failed")
     assert not any(t.state == TrialState.RUNNING for t in optuna_study(path).trials)
 
     # Interruptions are not failures of the students.
     run(space, open_store(space, path), Fake(), n_trials=20)
-    assert sum(r.state in FINISHED for r in open_store(space, path).records()) == 20
+    assert sum(record.is_counted for record in open_store(space, path).records()) == 20
 
 
 def test_what_a_study_knows_follows_from_its_records_alone():
@@ -576,7 +614,7 @@ def test_killed_anywhere_a_study_ends_with_exactly_n_finished_trials(
         now = {r.trial: r for r in open_store(space, path).records()}
         for trial, record in finished.items():
             assert now[trial] == record, "a finished trial changed"
-        finished = {trial: record for trial, record in now.items() if record.state in FINISHED}
+        finished = {trial: record for trial, record in now.items() if record.is_counted}
 
     # A random sampler enqueues nothing, so it is never killed there.
     assert num_kills > 0 or (sampler, point) == ("random", "enqueue")
