@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gped_nas.api.predict import load_student, predict_files
     from gped_nas.api.prior_draws import describe_prior
     from gped_nas.api.recording import record_predictions
+    from gped_nas.api.replaying import replay
     from gped_nas.api.seeds import summarise
     from gped_nas.api.session import Session, new_session
     from gped_nas.api.stream import TeacherStream, load_stream
@@ -102,6 +103,7 @@ __all__ = [
     "pareto_front",
     "predict_files",
     "record_predictions",
+    "replay",
     "run",
     "run_suite",
     "serve_study",
@@ -161,6 +163,7 @@ _HOMES = {
     "pareto_front": "gped_nas.search.pareto",
     "predict_files": "gped_nas.api.predict",
     "record_predictions": "gped_nas.api.recording",
+    "replay": "gped_nas.api.replaying",
     "run": "gped_nas.api.job",
     "run_suite": "gped_nas.api.suite",
     "serve_study": "gped_nas.api.dashboard",

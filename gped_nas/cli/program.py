@@ -16,6 +16,7 @@ from gped_nas.cli import (
     dials,
     doctor,
     evaluation,
+    replaying,
     running,
     spaces,
     students,
@@ -47,7 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verbs in (spaces.app, running.app, studies.app, dials.app, suite.app):
+for verbs in (spaces.app, running.app, studies.app, replaying.app, dials.app, suite.app):
     app.add_typer(verbs)
 app.add_typer(tuning.app, name="teacher", rich_help_panel=TEACHER)
 app.add_typer(coding.app)

@@ -224,6 +224,11 @@ class Ledger:
         self._warn_of_unsealed(records)
         return records
 
+    def params(self) -> dict[int, dict[str, Any]]:
+        """What was drawn for each trial, Optuna's parameters."""
+        trials = self._study.get_trials(deepcopy=False)
+        return {trial.number: dict(trial.params) for trial in trials}
+
     def record(self, number: int) -> TrialRecord:
         """The record of one trial, as it is stored now."""
         return self._reader.record(number, self._objective_names)

@@ -107,7 +107,7 @@ def test_one_call_makes_a_study_that_its_file_goes_on_with() -> None:
         n_trials=4,
         settings=SMALL,
     )
-    assert len(again.records()) == 4
+    assert sum(record.is_counted for record in again.records()) == 4
     kept = (arrays / "x_train.npy").stat()
     assert (kept.st_ino, kept.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
 

@@ -43,7 +43,7 @@ def num_finished(folder: Path, *args: object) -> int:
     """The trials that count, every one of them by its own number."""
     trials = json.loads(accepted("trials", folder, *args, "--format", "json").out)
     assert [trial["trial"] for trial in trials] == list(range(len(trials)))
-    return sum(trial["state"] in FINISHED for trial in trials)
+    return sum(trial["state"] in FINISHED and "repeat_of" not in trial for trial in trials)
 
 
 def bound(own: Home) -> Home:

@@ -84,6 +84,13 @@ NOT_RUN: dict[str, list[str]] = {
         "$ pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu",
     ],
     "docs/replace.md": ["$ python3 -m venv bare"],
+    # pools of a few trainings are refused
+    "docs/search.md": [
+        "gped-search replay fashion_mlp --proposer costs_known --proposer "
+        '"costs_known every_dtype=false" --proposer tpe',
+        "gped-search run digits_mlp --set search.sampler=random --set search.seed=0 --n-trials "
+        "300 --seed 0 --study-name pool0",
+    ],
     "docs/science.md": [
         "theta <- theta - (eta / 2) grad U(theta) + N(0, eta T)",
         "argmin over z of   sum_i (z_i - w_i)^2 / (2 lr D_i) + lambda sqrt(n) ||z||",

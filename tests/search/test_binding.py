@@ -13,7 +13,6 @@ from gped_nas.search.binding import Binding, Folder, Sight, decide
 from gped_nas.search.document import StudentTest
 from gped_nas.search.ledger import Answer, Ledger
 from gped_nas.search.owners import Owner
-from gped_nas.search.record import FINISHED
 from gped_nas.search.rows import LEASE_S, Refusal
 from tests.search.fakes import make_record, make_space, open_store, run
 
@@ -203,25 +202,26 @@ def test_a_write_and_a_takeover_never_overlap(tmp_path: Path) -> None:
 
 
 NUM_WANTED = 30
+WIDE = {"depth": 1, "width": {"int": [1, 60_000]}}
 
 
 def _race(path: Path, folder: str, start: "multiprocessing.synchronize.Event") -> None:
     """Search for a folder that takes the study over whenever it lost it."""
     start.wait()
     for _ in range(6):
-        ledger = open_store(make_space(), path)
+        ledger = open_store(make_space(WIDE), path)
         if not take(ledger, folder):
             continue
         with contextlib.suppress(StudyError):
-            run(make_space(), ledger, n_trials=NUM_WANTED)
+            run(make_space(WIDE), ledger, n_trials=NUM_WANTED)
 
 
 def test_folders_that_race_for_a_study_never_overshoot(tmp_path: Path) -> None:
     path = tmp_path / "study.db"
-    open_store(make_space(), path)
+    open_store(make_space(WIDE), path)
     run_in_processes(_race, path, "abc")
 
-    ledger = open_store(make_space(), path)
+    ledger = open_store(make_space(WIDE), path)
     assert take(ledger, "last")
-    run(make_space(), ledger, n_trials=NUM_WANTED)
-    assert sum(record.state in FINISHED for record in ledger.records()) == NUM_WANTED
+    run(make_space(WIDE), ledger, n_trials=NUM_WANTED)
+    assert sum(record.is_counted for record in ledger.records()) == NUM_WANTED

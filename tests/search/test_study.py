@@ -220,7 +220,7 @@ SAMPLERS = ["costs_known", "tpe", "nsga2", "nsga3", "gp", "qmc", "random", "brut
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_draws_depend_on_the_seed_and_the_trials_so_far_only(tmp_path, sampler):
     """Two runs agree, stopped in between or not; another root seed draws otherwise."""
-    genotype = {"depth": {"int": [1, 2]}, "width": {"int": [1, 30]}}
+    genotype = {"depth": {"int": [1, 2]}, "width": {"int": [1, 3000]}}
 
     def draw(name, seed, targets):
         space = make_space(genotype, seed=seed, sampler=sampler, n_trials=24, start_up=4)

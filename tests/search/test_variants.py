@@ -1,11 +1,16 @@
 """One training answers for every storage type: what is trained, counted, numbered and repeated."""
 
+import gc
 import json
 import sqlite3
+import tracemalloc
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from gped_nas.models.base import STORAGE_DTYPES
 from gped_nas.search.record import TrialRecord
@@ -234,3 +239,41 @@ def test_a_claim_says_the_types_that_follow(path):
     (claim,) = open_store(space, path).claim(space, 1, 0)
     assert {claim.genotype["storage_dtype"], *claim.dtypes} == set(STORAGE_DTYPES)
     assert make_record(replace(claim, dtypes=())).variants == ()
+
+
+@pytest.mark.parametrize("num", [120, pytest.param(2000, marks=pytest.mark.soak)])
+def test_variants_and_repeats_cost_the_same_all_along(tmp_path, num):
+    """On a database: what a training costs does not grow, and the memory of a run stays flat."""
+    genotype = {**GENOTYPE, "depth": 4, "width": [{"int": [1, 100]}] * 4}
+    space = make_space(genotype, students_at_once=10)
+    ledger = open_store(space, tmp_path / "study.db")
+    seen = Counter()
+    marks = []
+
+    def statement(*call):
+        seen["statements"] += 1
+
+    def told(record, num_finished):
+        if len(marks) < 4 * num_finished // num and record.is_counted:
+            gc.collect()
+            marks.append((seen["statements"], tracemalloc.get_traced_memory()[0]))
+
+    event.listen(Engine, "before_cursor_execute", statement)
+    tracemalloc.start()
+    try:
+        assert run(space, ledger, n_trials=num, told=told) == "done"
+    finally:
+        tracemalloc.stop()
+        event.remove(Engine, "before_cursor_execute", statement)
+
+    records = ledger.records()
+    assert sum(record.is_counted for record in records) == num
+    assert len(records) >= 3 * num
+
+    statements = [count for count, _ in marks]
+    first, last = statements[1] - statements[0], statements[3] - statements[2]
+    assert last <= 1.1 * first, statements
+    # the answers to all genotypes stay, and nothing that grows faster
+    memory = [num_bytes for _, num_bytes in marks]
+    per_quarter = max(memory[1] - memory[0], 500_000)
+    assert memory[3] - memory[2] < 2 * per_quarter, memory

@@ -1,0 +1,1 @@
+"""Replays recorded studies: proposers choose among students that are trained already."""
