@@ -33,7 +33,7 @@ _ARGUMENTS = {
     **{"--budget": "budget", "--teacher": "teacher", "--credible": "credible"},
     **{"--tasks": "tasks", "--part": "part", "--subjects": "subjects", "--limit": "limit"},
     **{"--space": "space", "--save-inputs": "save_inputs", "--metrics": "metrics"},
-    **{"--box": "box"},
+    **{"--box": "box", "--from-study": "from_study"},
     **{"--epsilon": "eps", "--time-limit": "time_limit", "--bounds": "bounds"},
     **{"--host": "host", "--port": "port", "--mask": "masks", "--subsample": "subsamples"},
 }

@@ -33,6 +33,7 @@ from gped_nas.api.study import Study
 from gped_nas.api.teacher import Teacher, load_dataset, sample_teacher
 from gped_nas.api.tuned import with_named_teacher
 from gped_nas.api.twin_measures import compare_twins
+from gped_nas.api.warm_start import Source, check_source, check_target, find_source, tell
 from gped_nas.config import dump_yaml
 from gped_nas.data.base import Dataset
 from gped_nas.distill.feed import DistillationSet
@@ -72,6 +73,7 @@ def run(
     seed: int | None = None,
     teacher: str | None = None,
     adopt: bool = False,
+    from_study: str | Path | None = None,
     session: Session | None = None,
     modules: Modules | None = None,
     told: Callable[[TrialRecord, int], None] = lambda record, finished: None,
@@ -93,6 +95,8 @@ def run(
         seed: root of every seed; the space's by default.
         teacher: ``"tuned"`` for the one that ``tune_teacher`` found; the space's own by default.
         adopt: take the study over from the folder that it belongs to.
+        from_study: another study whose students the sampler of a new one is told of, see
+            ``search.earlier``: a name in ``out``, a folder, or a name in the same storage.
         session: how to run.
         modules: what builds the teacher's network where its family is ``module``, by the name that
             the space has for it; one of a ``SearchSpace`` may have it from ``load_space``.
@@ -144,6 +148,7 @@ def run(
             n_trials=n_trials,
             limit=limit,
             adopt=adopt,
+            from_study=from_study,
             session=session,
             told=told,
         )
@@ -176,6 +181,7 @@ def _start(
     n_trials: int,
     limit: TimeLimit,
     adopt: bool,
+    from_study: str | Path | None,
     session: Session,
     told: Callable[[TrialRecord, int], None],
 ) -> Study:
@@ -189,6 +195,11 @@ def _start(
     check_sizes(space, dataset.input_shape, dataset.num_outputs)
     check_kernel(space.recipe.kernel, session.device, f"{space.source}: recipe")
     key = stream_key(space, dataset)
+    source = None
+    if from_study is not None:
+        source = find_source(from_study, storage=storage, out=out)
+        sampler = choose_sampler(space, n_trials).name
+        check_source(source, space, sampler, identity(space, key.digest))
 
     folder = make_dir(out / name)
     with lock(folder / LOCK, wait=False) as file, storage_refusals(name):
@@ -203,6 +214,7 @@ def _start(
             session=replace(session, progress=follower.beside(session.progress)),
             told=told,
             follower=follower,
+            source=source,
         )
 
         try:
@@ -224,6 +236,7 @@ class _Job:
         n_trials, session, told: as in ``run``.
         limit: how long it may take.
         follower: told how far it is.
+        source: the study whose students a new one is told of.
     """
 
     space: SearchSpace
@@ -235,6 +248,7 @@ class _Job:
     session: Session
     told: Callable[[TrialRecord, int], None]
     follower: Follower
+    source: Source | None = None
 
     def run(self) -> Study:
         """All of it, in order."""
@@ -247,6 +261,8 @@ class _Job:
             if not self.home.is_inside:
                 self.follower.share(ledger.write_standing)
             study, trainer = self.prepare(ledger, teacher, data)
+            if self.source is not None:
+                tell(self.source, ledger)
             if self.search(study, trainer) == TIMEOUT:
                 return self.pause(study, trainer)
             self.follower.enter(REFERENCES)
@@ -275,6 +291,8 @@ class _Job:
         # Damaged ones are refused before any work, too.
         ledger.tests()
         check_undamaged(ledger.records())
+        if self.source is not None:
+            check_target(self.source, ledger)
         return ledger
 
     def _create_or_load(self) -> Ledger:
@@ -380,7 +398,8 @@ class _Job:
         of_module = self.space.module.notes() if self.space.module else ()
         fit = trainer.teacher.calibration
         fitted = () if fit is None else (describe_calibration(fit.to_json()),)
-        of_teacher = (*of_module, *fitted)
+        earlier = study.ledger.earlier
+        of_teacher = (*of_module, *fitted, *([earlier.words] if earlier else ()))
         proposed = choose_sampler(self.space, self.n_trials).sentences
         study.ledger.change(
             notes=(

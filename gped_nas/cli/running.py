@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gped_nas.cli.completion import complete_study
 from gped_nas.cli.listing import OUTSIDE, print_students, warn_of_outside, warn_of_teacher
 from gped_nas.cli.options import (
     REPORTS,
@@ -73,6 +74,15 @@ def run(
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Take the study over from the folder it belongs to.")
     ] = False,
+    from_study: Annotated[
+        str | None,
+        typer.Option(
+            "--from-study",
+            metavar="STUDY",
+            help="Tell the sampler of a new study what students of another one came to.",
+            autocompletion=complete_study,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and stop.")
     ] = False,
@@ -99,6 +109,7 @@ def run(
     again = _again(
         space, study_name, storage, set_, seed, out, n_trials, stop_when_flat, within, teacher
     )
+    again += f" --from-study {shlex.quote(from_study)}" if from_study else ""
     # The bar is there before anything is imported, which takes seconds.
     with progress(study_name or Path(space).stem) as teller:
         from gped_nas.api import new_session
@@ -124,6 +135,7 @@ def run(
                 n_trials=n_trials,
                 timeout_s=None if limit is None else limit - (time.monotonic() - began),
                 adopt=adopt,
+                from_study=from_study,
                 session=session,
                 told=_told(num_wanted, ended),
             )

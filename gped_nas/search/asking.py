@@ -5,6 +5,7 @@ Samplers that are not Optuna's queue what they propose, which Optuna then draws.
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -16,6 +17,7 @@ from gped_nas.search.creation import Place
 from gped_nas.search.dimensions import Choice
 from gped_nas.search.drafts import Drafts
 from gped_nas.search.drawing import make_sampler, next_trainings, sampler_seed, undrawn
+from gped_nas.search.earlier import Earlier, as_trials
 from gped_nas.search.proposing.costs_known import propose
 from gped_nas.search.proposing.facts import Facts
 from gped_nas.search.record import TrialRecord
@@ -29,11 +31,14 @@ class Asker:
     Args:
         storage: where the study lies.
         name: its name in it.
+        earlier: what it was told of another study.
     """
 
-    def __init__(self, storage: BaseStorage, name: str) -> None:
+    def __init__(self, storage: BaseStorage, name: str, earlier: Earlier | None = None) -> None:
         study_id = storage.get_study_id_from_name(name)
         self._drafts = Drafts(storage, study_id)
+        self._earlier = earlier
+        self._known: list[FrozenTrial] | None = None
         self._study = optuna.load_study(storage=self._drafts, study_name=name)  # type: ignore[arg-type]
         self._listed: list[dict[str, Choice]] | None = None
 
@@ -59,7 +64,9 @@ class Asker:
             records: gives the records of these trials.
             facts: of the study, for a sampler that asks for them.
         """
-        self._drafts.begin(trials)
+        if self._known is None:
+            self._known = as_trials(space, self._earlier)
+        self._drafts.begin(trials, self._known)
         seed = sampler_seed(root, number, len(trials))
         self._study.sampler = make_sampler(space, seed)
 
@@ -69,6 +76,8 @@ class Asker:
             num = min(num, num_waiting)
         elif space.search.sampler == "costs_known" and num_waiting < num:
             assert facts is not None, "whoever searches has facts"
+            if self._earlier is not None:
+                facts = replace(facts, earlier=self._earlier.records)
             proposed = propose(space, records(), num - num_waiting, seed=seed, facts=facts)
             num = num_waiting + self._queue(proposed)
         for _ in range(num):

@@ -7,6 +7,7 @@ were made before there were digests are read without.
 
 ============================  ==========================================================
 ``gped:document``             this document, by the process that asks
+``gped:earlier``              what it was told of another study, written once
 ``gped:test:<trial>``         the test evaluation of one student, written once
 ``gped:dashboard``            what the dashboard put on its wall, by the dashboard
 ``gped:row`` of a trial       its row, see ``search.rows``

@@ -31,15 +31,21 @@ class Drafts:
         self._storage = storage
         self._study_id = study_id
         self._trials: list[FrozenTrial] = []
+        self._known: list[FrozenTrial] = []
         self._waiting: list[FrozenTrial] = []
         self._drafts: dict[int, FrozenTrial] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
 
-    def begin(self, trials: Sequence[FrozenTrial]) -> None:
-        """Draw among these trials from now: all those of the study as they are stored."""
-        self._trials = list(trials)
+    def begin(self, trials: Sequence[FrozenTrial], known: Sequence[FrozenTrial] = ()) -> None:
+        """Draw among these trials from now.
+
+        Args:
+            trials: all those of the study as they are stored.
+            known: finished trials of another study, which samplers learn from, too.
+        """
+        self._trials, self._known = list(trials), list(known)
         self._waiting = [trial for trial in trials if trial.state == TrialState.WAITING]
         self._drafts = {}
 
@@ -82,13 +88,13 @@ class Drafts:
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """All trials by number, drafts among them."""
+        """All trials by number, drafts among them; first what is known of another study."""
         if states == (TrialState.WAITING,):
             trials = list(self._waiting)
         elif states is None:
-            trials = list(self._trials)
+            trials = [*self._known, *self._trials]
         else:
-            trials = [trial for trial in self._trials if trial.state in states]
+            trials = [t for t in (*self._known, *self._trials) if t.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
     def set_trial_state_values(

@@ -50,6 +50,7 @@ from gped_nas.search.document import (
     read_tests,
     seal,
 )
+from gped_nas.search.earlier import EARLIER, Earlier, read_earlier
 from gped_nas.search.fence import Fence
 from gped_nas.search.goals import Objective
 from gped_nas.search.importances import importances
@@ -176,11 +177,25 @@ class Ledger:
         self._study.set_user_attr(name, seal(test.to_json(), name))
 
     @functools.cached_property
+    def earlier(self) -> Earlier | None:
+        """What it was told of another study before its first trial; None where of none.
+
+        Raises:
+            StudyError: it is damaged.
+        """
+        return read_earlier(self._study.user_attrs, self._where)
+
+    def begin_with(self, earlier: Earlier) -> None:
+        """Tell a study without trials of another one."""
+        self._study.set_user_attr(EARLIER, seal(earlier.to_json(), EARLIER))
+        self.__dict__.pop("earlier", None)
+
+    @functools.cached_property
     def _asker(self) -> "Asker":
         # Whoever asks trains, so torch is there already; whoever reads goes without it.
         from gped_nas.search.asking import Asker
 
-        return Asker(self._storage, self.name)
+        return Asker(self._storage, self.name, self.earlier)
 
     @functools.cached_property
     def _objective_names(self) -> list[str]:

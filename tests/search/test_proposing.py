@@ -1,7 +1,7 @@
 """What the sampler ``costs_known`` proposes, by records of students that were never trained."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -147,17 +147,22 @@ def test_what_was_interrupted_is_drawn_again_and_what_failed_is_not():
 # -- what is wanted
 
 
+def params_of(pool):
+    params = []
+    for record in pool:
+        values = {name: record.genotype[name] for name in ("depth", "group_penalty")}
+        dtype = record.genotype["storage_dtype"]
+        params.append({**values, "width": record.genotype["width"][0], "storage_dtype": dtype})
+    return params
+
+
 def test_proposals_find_the_front_sooner_than_random_draws():
     """Of a pool of 150, what 12 proposals add against the mean of 60 random orders."""
     space = space_of(students_at_once=6)
     facts = facts_for(space)
     pool = history(space, 150, seed=4)
     by_key = {key_of(record.genotype, space): record for record in pool}
-    params = []
-    for record in pool:
-        values = {name: record.genotype[name] for name in ("depth", "group_penalty")}
-        dtype = record.genotype["storage_dtype"]
-        params.append({**values, "width": record.genotype["width"][0], "storage_dtype": dtype})
+    params = params_of(pool)
 
     chosen = []
     while len(chosen) < 15:
@@ -173,6 +178,33 @@ def test_proposals_find_the_front_sooner_than_random_draws():
     orders = [np.random.default_rng(seed).permutation(150)[:15] for seed in range(60)]
     at_random = [volume([pool[i] for i in order]) for order in orders]
     assert volume(chosen) > np.quantile(at_random, 0.95)
+
+
+def test_what_another_study_found_teaches_and_is_no_training_of_this_one():
+    space = space_of(students_at_once=6)
+    facts = facts_for(space)
+    earlier = [record.replace(trial=-1 - i) for i, record in enumerate(history(space, 60, seed=4))]
+    told = replace(facts, earlier=tuple(earlier))
+
+    ends = [facts.ends[name] for name in COSTS]
+    box = Box(best=tuple(best for best, _ in ends), worst=tuple(worst for _, worst in ends))
+
+    def volume(facts, seed):
+        proposed = propose(space, [], 3, seed=seed, facts=facts)
+        records = [record_of(i, space.genotype_of(params)) for i, params in enumerate(proposed)]
+        return coverage(records, space.objectives, box, None).history[-1]
+
+    # what is on the other study's front is still to be had here, so it is not kept away from
+    gains = [volume(told, seed) - volume(facts, seed) for seed in range(8)]
+    assert np.mean(gains) > 0 and min(volume(told, seed) for seed in range(8)) > np.mean(
+        [volume(facts, seed) for seed in range(8)]
+    )
+    assert len(propose(space, [], 12, seed=0, facts=told)) == 12, "it spares the start"
+    keys = {key_of(record.genotype, space) for record in earlier}
+    again = propose(space, [], 3, seed=0, facts=told, among=params_of(earlier))
+    assert {key_of(space.genotype_of(p).to_json(), space) for p in again} <= keys and len(
+        again
+    ) == 3
 
 
 def test_what_is_in_training_is_believed_and_not_proposed():

@@ -72,12 +72,15 @@ def propose(
     candidates = Candidates(space, [training.key for training in trainings], generator)
 
     answered = [training for training in trainings if not training.is_running]
-    num_missing = start_up(space) - len(answered)
-    if num_missing > 0 or not any(training.values for training in answered):
+    # what another study found spares the start, and is no training of this one
+    earlier = trainings_of(facts.earlier, space)
+    told = [*answered, *earlier]
+    num_missing = start_up(space) - len(told)
+    if num_missing > 0 or not any(training.values for training in told):
         num = min(num, num_missing) if num_missing > 0 else num
         taken = _at_random(candidates, num, among, generator)
     else:
-        models = Models(space, facts, answered)
+        models = Models(space, facts, answered, earlier)
         running = [training.genotype for training in trainings if training.is_running]
         pool = _Pool(models, candidates, running, among)
         taken = pool.take(num)

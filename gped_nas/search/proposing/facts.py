@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gped_nas.search.document import StudyDocument
+from gped_nas.search.record import TrialRecord
 from gped_nas.search.region import Region
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.volume import reference_box
@@ -21,6 +22,8 @@ class Facts:
             worst one that counts. An objective without ends gets those of the records.
         declared: by objective, the worst value that it declares, which is what somebody pays who
             knows nothing. What is worse still is as bad.
+        earlier: students of another study, see ``search.earlier``. Models learn from them; they are
+            no trainings of this one, and add nothing to its front.
     """
 
     input_shape: tuple[int, ...]
@@ -28,6 +31,7 @@ class Facts:
     region: Region | None = None
     ends: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     declared: Mapping[str, float] = field(default_factory=dict)
+    earlier: tuple[TrialRecord, ...] = ()
 
 
 def facts_of(

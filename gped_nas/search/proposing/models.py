@@ -22,6 +22,7 @@ from gped_nas.search.space import SearchSpace
 
 _MOST_TRAININGS = 384
 """Trainings that the models know; of more, those near the front and an even share of the rest."""
+_MOST_EARLIER = 192
 _NUM_SAMPLE = 256
 _LEAST_COST_SD = 0.01
 
@@ -64,9 +65,16 @@ class Models:
         space: whose objectives and constraints they are.
         facts: of the study.
         trainings: those that came to an end.
+        earlier: those of another study, which teach and are on no front.
     """
 
-    def __init__(self, space: SearchSpace, facts: Facts, trainings: Sequence[Training]) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        facts: Facts,
+        trainings: Sequence[Training],
+        earlier: Sequence[Training] = (),
+    ) -> None:
         self._space = space
         self._facts = facts
         self._counted = [goal for goal in space.objectives if goal.name in COUNTED_COSTS]
@@ -77,7 +85,7 @@ class Models:
         self._scales: dict[str, Scale] = {}
         for name, goal in modelled.items():
             if name not in COUNTED_COSTS:
-                self._scales[name] = self._scale(goal, trainings)
+                self._scales[name] = self._scale(goal, [*trainings, *earlier])
 
         sample = random_genotypes(space, _NUM_SAMPLE, 0)
         self.features = Features(sample)
@@ -87,6 +95,7 @@ class Models:
             [self._scales[goal.name] for goal in self._measured],
         )
         self.trainings = self._chosen(trainings)
+        self._told = [*self.trainings, *self._shared(earlier)]
         self.costs = self._cost_model()
         self._processes = {name: self._process(name) for name in self._scales}
 
@@ -173,15 +182,23 @@ class Models:
         chosen = near | {id(others[i]) for i in spread}
         return [each for each in telling if id(each) in chosen]
 
+    def _shared(self, earlier: Sequence[Training]) -> list[Training]:
+        """An even share of another study's trainings that have all that is asked for."""
+        whole = [t for t in earlier if all(name in t.values for name in self._space.goal_names)]
+        if len(whole) <= _MOST_EARLIER:
+            return whole
+        spread = np.linspace(0, len(whole) - 1, _MOST_EARLIER).round().astype(int)
+        return [whole[i] for i in spread]
+
     def _cost_model(self) -> CostModel:
         names = [goal.name for goal in (*self._counted, *self._bounded)]
         names = [name for name in dict.fromkeys(names) if name in COUNTED_COSTS]
-        trained = [Trained(each.genotype, each.values) for each in self.trainings if each.values]
+        trained = [Trained(each.genotype, each.values) for each in self._told if each.values]
         return CostModel(names, trained, self.features, self.drawn)
 
     def _process(self, name: str) -> GaussianProcess:
-        inputs_ND = self.features.of([training.genotype for training in self.trainings])
-        values_N = np.array([self._modelled(name, training) for training in self.trainings])
+        inputs_ND = self.features.of([training.genotype for training in self._told])
+        values_N = np.array([self._modelled(name, training) for training in self._told])
         return fit(inputs_ND, values_N)
 
 
