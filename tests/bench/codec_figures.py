@@ -154,6 +154,8 @@ TASKS = {
     ("ood:rotated", "ood_auroc_total", "rotated"): "the same by entropy",
     ("active:bald", "accuracy", ALL_ROUNDS): "labels bought by BALD, accuracy, mean of rounds",
     ("active:bald", "accuracy", "100-labels"): "the same with 100 labels",
+    ("active:random", "accuracy", ALL_ROUNDS): "labels drawn, accuracy, mean of rounds",
+    ("active:random", "accuracy", "100-labels"): "the same with 100 labels",
     ("transfer:quick", "accuracy", "map"): "inputs found for an ordinary network, accuracy",
     ("transfer:quick", "accuracy", "teacher"): "inputs found for the average itself, accuracy",
     ("prediction", "accuracy", "clean"): "no attack, accuracy",
@@ -194,7 +196,7 @@ def difference(line: Mapping[str, Any], method: str) -> str:
     figure = line["methods"].get(method, {}).get("minus own")
     if not figure:
         return ""
-    shown = cell(figure)
+    shown = cell(figure).replace("-.0000 ", ".0000 ")
     return f"**{shown}**" if figure["low"] * figure["high"] > 0 else shown
 
 
@@ -360,6 +362,9 @@ def of_all(make: Callable[[Mapping[str, Report]], str]) -> Callable[[Report], st
 
 TABLES: Tables = {
     **{f"codecs {name}": (f"codec_{name}.json", codes) for name in CASES},
+    "codec tasks digits": ("codec_tasks.json", tasks("digits", "digits transfer")),
+    "codec tasks small": ("codec_tasks.json", tasks("small", "small transfer")),
+    "codec tasks active": ("codec_tasks.json", tasks("small active", "small active random")),
     "codec winners": ("codec_small.json", of_all(winners)),
     "codec runs": ("codec_small.json", of_all(runs)),
 }
