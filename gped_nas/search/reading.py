@@ -11,7 +11,7 @@ import contextlib
 import functools
 import gc
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from gped_nas.search.complete import CompleteTrials
 from gped_nas.search.database import shown, storage_errors
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.rows import ROW
+from gped_nas.search.storage import Answer, patiently
 from gped_nas.search.trials import RECORD, read_record
 
 _MANY = 200
@@ -54,8 +55,9 @@ class RecordReader:
         """
         num_trials = self.num_trials()
         with self.errors():
-            if self._engine is not None:
-                self._read_together(self._engine, objectives)
+            engine = self._engine
+            if engine is not None:
+                self._patiently(lambda: self._read_together(engine, objectives))
 
             missing = [number for number in range(num_trials) if number not in self._ended]
             others = self._read_long_way(missing, objectives)
@@ -70,18 +72,27 @@ class RecordReader:
 
     def complete(self, study: optuna.Study) -> optuna.Study:
         """The study for those who ask for parameters and values of its complete trials alone."""
-        return study if self._engine is None else CompleteTrials(study, self._engine)
+        engine = self._engine
+        if engine is None:
+            return study
+        return self._patiently(lambda: CompleteTrials(study, engine))
 
     def num_trials(self) -> int:
         """How many trials there are, in any state."""
-        if self._engine is None:
+        engine = self._engine
+        if engine is None:
             return self.storage.get_n_trials(self.study_id)
 
         # A database's storage would read them all to count them.
         is_here = models.TrialModel.study_id == self.study_id
         query = sqlalchemy.select(sqlalchemy.func.count()).where(is_here)
-        with self.errors(), self._engine.connect() as connection:
-            return int(connection.execute(query).scalar_one())
+
+        def count() -> int:
+            with engine.connect() as connection:
+                return int(connection.execute(query).scalar_one())
+
+        with self.errors():
+            return self._patiently(count)
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
@@ -103,12 +114,22 @@ class RecordReader:
                     "backup, or choose another --study-name"
                 ) from None
 
+    def _patiently(self, call: Callable[[], Answer]) -> Answer:
+        """The answer of a call that reads a database; a server that is restarted is waited for."""
+        backend = self._database
+        assert backend is not None, "it has an engine"
+        return patiently(backend, call)
+
     @property
     def _engine(self) -> sqlalchemy.Engine | None:
-        """The database that the study lies in; None in memory."""
+        """That of the database that the study lies in; None in memory."""
+        return None if self._database is None else self._database.engine
+
+    @property
+    def _database(self) -> RDBStorage | None:
         # get_storage wraps a database in a cache, which does not hand on the engine.
         backend = getattr(self.storage, "_backend", self.storage)
-        return backend.engine if isinstance(backend, RDBStorage) else None
+        return backend if isinstance(backend, RDBStorage) else None
 
     def _read_together(self, engine: sqlalchemy.Engine, objectives: Sequence[str]) -> None:
         """Read what is new of the trials that ended, unless it asks for more than was read."""

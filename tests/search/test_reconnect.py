@@ -25,6 +25,7 @@ from gped_nas.search.binding import Binding
 from gped_nas.search.changes import Change, End, change_trial
 from gped_nas.search.database import storage_errors
 from gped_nas.search.fence import Fence
+from gped_nas.search.reading import RecordReader
 from gped_nas.search.reconnect import NetworkStorage, connection_settings, is_lost
 from gped_nas.search.rows import Refusal
 from gped_nas.search.storage import clock_of
@@ -168,8 +169,8 @@ def test_a_server_that_stays_away_is_told(server: Server) -> None:
         server.set_trial_user_attr(99, "key", 1)
 
 
-def test_the_clock_is_asked_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = clock_of(get_storage(server))
+def lose_reading(server: Server, monkeypatch: pytest.MonkeyPatch) -> list[OperationalError]:
+    """The next connection is lost before it reads anything; what is left of that."""
     connect = server.engine.connect
     failures = [OperationalError("", {}, Exception("lost"), connection_invalidated=True)]
 
@@ -179,7 +180,32 @@ def test_the_clock_is_asked_again(server: Server, monkeypatch: pytest.MonkeyPatc
         return connect()
 
     monkeypatch.setattr(server.engine, "connect", connect_later)
+    return failures
+
+
+def test_the_clock_is_asked_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = clock_of(get_storage(server))
+    failures = lose_reading(server, monkeypatch)
     assert clock() > 1e9 and not failures
+
+
+READERS: list[Callable[[RecordReader], object]] = [
+    lambda reader: reader.num_trials(),
+    lambda reader: len(reader.records(["nll"])),
+    lambda reader: len(
+        reader.complete(optuna.load_study(storage=reader.storage, study_name="fake")).trials
+    ),
+]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_records_are_read_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch, read: Callable[[RecordReader], object]
+) -> None:
+    number = server.create_new_trial(1)
+    server.set_trial_state_values(number, TrialState.COMPLETE, [0.5])
+    failures = lose_reading(server, monkeypatch)
+    assert read(RecordReader(get_storage(server), 1)) == 1 and not failures
 
 
 def test_a_server_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
