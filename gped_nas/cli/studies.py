@@ -233,7 +233,7 @@ def show(
         print_classes(record, opened)
         print_rows(record.layers, format, title="layers")
     for note in opened.training_notes():
-        say(note)
+        print(note)
 
 
 def _standing_in_region(record: Any, study: Any) -> dict[str, Any]:
