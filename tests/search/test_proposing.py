@@ -42,7 +42,7 @@ PER_LAYER = {
     "activation": {"choices": ["relu", "tanh"]},
 }
 FINITE = {"depth": 1, "width": {"int": [2, 10]}, "storage_dtype": DEEP["storage_dtype"]}
-VERY_WIDE = {"depth": {"int": [1, 33]}, "width": [{"choices": [4, 8]}] * 33}
+VERY_WIDE = {"depth": {"int": [15, 16]}, "width": [{"choices": [4, 8]}] * 16}
 COSTS = ("nll", "flops", "storage_bytes")
 
 
@@ -396,7 +396,6 @@ ALL_MEASURED = ("nll", "accuracy", "brier", "ece")
         (FINITE, COSTS, 8, "costs_known", "the space has 9 trainings, 8 are wanted"),
         (DEEP, ("flops", "params"), 48, "nsga2", "every objective follows from the genotype"),
         (DEEP, ALL_MEASURED, 48, "nsga3", "4 objectives are measured, more than 3"),
-        (VERY_WIDE, COSTS, 48, "tpe", "the space has 34 ranges, more than 32"),
     ],
 )
 def test_a_sampler_is_chosen_by_space_objectives_and_trials(
@@ -407,6 +406,20 @@ def test_a_sampler_is_chosen_by_space_objectives_and_trials(
     assert chosen.name == name and chosen.why.startswith(why)
     assert chosen.sentences == (f"Genotypes were proposed by {name}: {chosen.why}.",)
     assert with_chosen_sampler(space, n_trials).search.sampler == name
+
+
+def test_a_space_of_many_ranges_is_left_to_tpe():
+    """Two families with 17 ranges each."""
+    families = (("mlp", VERY_WIDE), ("mlp", VERY_WIDE))
+    space = space_of(*families)
+    space = with_sampler(space, "auto")
+    assert choose_sampler(space, 48).name == "tpe"
+    assert choose_sampler(space, 48).why == "the space has 34 ranges, more than 32"
+    assert choose_sampler(with_sampler(space_of(families[0]), "auto"), 48).name == "costs_known"
+
+
+def with_sampler(space, sampler):
+    return replace(space, search=space.search.model_copy(update={"sampler": sampler}))
 
 
 def test_a_sampler_that_is_named_is_taken():

@@ -61,7 +61,7 @@ def test_a_small_file_is_enough_and_defaults_are_filled_in():
     assert [target.name for target in space.targets] == ["predictive", "expected_entropy"]
     assert [v.policy for v in space.views] == ["clean", "noise"]
     assert all(v.part == "distillation" for v in space.views)
-    assert space.search.sampler == "tpe" and space.search.n_trials == 48
+    assert space.search.sampler == "auto" and space.search.n_trials == 48
     assert space.genotype == Genotype("mlp", depth=1, width=8)
     assert space.num_outputs(CLASSES) == 11
     assert len(list(space.enumerate())) == 8 and space.is_finite
