@@ -58,7 +58,7 @@ def _search(
     adopts: bool,
 ) -> None:
     space = make_space(VAST, students_at_once=4, max_failures=0)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     with lock(folder / LOCK, wait=False):
         home = find(folder, name, url, adopts=adopts)
         if home.is_made():
@@ -97,8 +97,11 @@ def wait(pid: int) -> int:
 def num_trials(server: Server, name: str) -> int:
     """How many trials a study has; 0 where it is not there. Asked without the code under test."""
     query = "SELECT count(*) FROM trials NATURAL JOIN studies WHERE study_name = %s"
-    with psycopg.connect(server.url.replace("+psycopg", "")) as connection:
-        (num,) = connection.execute(query, [name]).fetchone() or (0,)
+    try:
+        with psycopg.connect(server.url.replace("+psycopg", "")) as connection:
+            (num,) = connection.execute(query, [name]).fetchone() or (0,)
+    except psycopg.errors.UndefinedTable:  # nobody has used the database yet
+        return 0
     return int(num)
 
 

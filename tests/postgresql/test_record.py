@@ -44,9 +44,10 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _num_commits(server: Server, folder: Path, name: str) -> int:
-    """Commits of an undisturbed search."""
+    """Commits of an undisturbed search in a database whose tables are there."""
+    search(server.url, folder / "first", f"{name}-first", 1)
     with Wire(server.port) as wire:
-        search(server.url_by(wire.port), folder, name, NUM)
+        search(server.url_by(wire.port), folder / "second", name, NUM)
     return wire.num_commits
 
 
