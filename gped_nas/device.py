@@ -18,6 +18,7 @@ _VECTOR_FLAGS = ("sse4_2", "avx", "amx", "fma", "f16c", "asimd", "sve", "i8mm", 
 _PROBE_S = 0.05
 _ADDRESS_SPACE, _ADDRESS_SPACE_A_CORE = 7 * 2**29, 2**27
 """Bytes that a search needs: with two cores and 3.2 GiB it never came to an end."""
+_cores_to_use: int | None = None
 SHARED_MACS = 8_000_000
 """Multiply-adds below which a product takes one core: some 0.1 ms.
 
@@ -72,10 +73,19 @@ def check_address_space() -> None:
 
 
 def usable_cores() -> int:
-    """How many cores this process may run on."""
+    """How many cores this process may run on, and was told to use."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        num = len(os.sched_getaffinity(0))
+    else:
+        num = os.cpu_count() or 1
+    return min(num, _cores_to_use or num)
+
+
+def use_cores(num: int) -> None:
+    """Use so many cores in this process from now on: others work beside it."""
+    global _cores_to_use
+    _cores_to_use = max(1, num)
+    torch.set_num_threads(min(torch.get_num_threads(), _cores_to_use))
 
 
 @contextlib.contextmanager

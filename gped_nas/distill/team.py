@@ -170,14 +170,19 @@ class Team:
             self._train_on_device(self._replay, steps)
             return
 
-        feed = SharedFeed(self._room.feed, num_readers=len(self._workers))
         if len(self._workers) == 1:
+            feed = SharedFeed(self._room.feed, num_readers=1)
             with devices.threads_for(self._largest_product):
                 self._train(self._workers[0], feed, steps)
             return
 
-        with devices.one_thread(), ThreadPoolExecutor(len(self._workers)) as pool:
-            tasks = [pool.submit(self._train, bundles, feed, steps) for bundles in self._workers]
+        # With fewer cores than workers, a thread has the bundles of several: the layout alone
+        # decides what is computed together.
+        num_threads = min(len(self._workers), devices.usable_cores())
+        shares = [sum(self._workers[i::num_threads], start=[]) for i in range(num_threads)]
+        feed = SharedFeed(self._room.feed, num_readers=num_threads)
+        with devices.one_thread(), ThreadPoolExecutor(num_threads) as pool:
+            tasks = [pool.submit(self._train, bundles, feed, steps) for bundles in shares]
             for task in tasks:
                 task.result()
 

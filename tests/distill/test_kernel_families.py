@@ -103,6 +103,7 @@ def test_workers_share_a_population_and_change_rounding_alone(optimizer, monkeyp
         return step(self, *args)
 
     monkeypatch.setattr(TrainedBundle, "step", watched)
+    monkeypatch.setattr(team.devices, "usable_cores", lambda: 3)
     recipe = recipe_of(optimizer, average=0.9)
     alone = run(MIXED, recipe, workers=1)
     assert threads == {threading.get_ident()}
@@ -112,6 +113,14 @@ def test_workers_share_a_population_and_change_rounding_alone(optimizer, monkeyp
     for student, twin in zip(alone, shared, strict=True):
         assert relative_difference(twin.params, student.params) < 2e-5
         assert dict(twin.losses) == pytest.approx(dict(student.losses), rel=1e-5)
+
+    # fewer cores change nothing: the layout alone decides what is computed together
+    threads.clear()
+    monkeypatch.setattr(team.devices, "usable_cores", lambda: 2)
+    on_two_cores = run(MIXED, recipe, workers=3)
+    assert len(threads) == 2
+    for student, twin in zip(shared, on_two_cores, strict=True):
+        assert all(torch.equal(twin.params[name], student.params[name]) for name in student.params)
 
 
 def test_a_fault_in_a_worker_is_told(monkeypatch):
