@@ -11,13 +11,14 @@ from gped_nas.api.bars import bars, is_watched
 from gped_nas.api.calibrating import remembered
 from gped_nas.api.conclusion import conclude
 from gped_nas.api.ending import end_of_search, watch_front, with_patience
+from gped_nas.api.engines.opening import opened
+from gped_nas.api.engines.workers import check_workers
 from gped_nas.api.finalists import train_finalists
 from gped_nas.api.finding import session_with_stream
 from gped_nas.api.home import Home, find
 from gped_nas.api.identity import identity
 from gped_nas.api.latency import check_machine
 from gped_nas.api.lessons import distillation_set
-from gped_nas.api.limits import limited
 from gped_nas.api.measuring import check_finite
 from gped_nas.api.nearness import compare_with_best
 from gped_nas.api.note import REPORT
@@ -43,7 +44,6 @@ from gped_nas.io import lock, make_dir, remove_temporaries, write_text
 from gped_nas.models.labels import TIMED_COSTS
 from gped_nas.models.module import Modules
 from gped_nas.search.database import storage_refusals
-from gped_nas.search.engine import Local
 from gped_nas.search.ledger import Ledger
 from gped_nas.search.objectives import check_measurable
 from gped_nas.search.proposing.choosing import choose_sampler
@@ -187,6 +187,7 @@ def _start(
 ) -> Study:
     """As ``run``, whose arguments were checked."""
     session.follow(Standing(name))
+    check_workers(space, session.workers)
     if space.module is not None:
         space.module.require()
     dataset = load_dataset(space)
@@ -268,7 +269,7 @@ class _Job:
             self.follower.enter(REFERENCES)
             front = self.conclude(study, trainer)
             self.report(study, front)
-        return study
+        return self._with_workers(study)
 
     @property
     def folder(self) -> Path:
@@ -375,16 +376,18 @@ class _Job:
         for record in study.ledger.records():
             trainer.put_in_place(record)  # of a run that was killed before it did
 
-        def told(record: TrialRecord, finished: int) -> None:
-            trainer.put_in_place(record)
-            self._tell(region, record, finished)
-
         watch = watch_front(study, self.space)
-        with limited(trainer, self.space.search.student_timeout) as distil_and_evaluate:
+        with opened(trainer, self.n_trials) as engine:
+
+            def told(record: TrialRecord, finished: int) -> None:
+                trainer.put_in_place(record)
+                self.follower.note_workers(engine.num_workers, engine.idle_share)
+                self._tell(region, record, finished)
+
             reason = search(
                 self.space,
                 study.ledger,
-                Local(distil_and_evaluate),
+                engine,
                 n_trials=self.n_trials,
                 limit=self.limit,
                 input_shape=self.dataset.input_shape,
@@ -393,6 +396,7 @@ class _Job:
                 should_stop=self.session.should_stop,
                 watch=watch,
             )
+            self.follower.note_workers(engine.num_workers, engine.idle_share)
         end = end_of_search(reason, watch)
         trained = training_notes(study.ledger, self.space, trainer.data)
         of_module = self.space.module.notes() if self.space.module else ()
@@ -443,7 +447,11 @@ class _Job:
                 f"study '{self.name}': the time was over with {self.follower.now.words} finished, "
                 f"and {what}; the same command goes on from there"
             )
-        return replace(study, population_s=self.limit.population_s)
+        return replace(self._with_workers(study), population_s=self.limit.population_s)
+
+    def _with_workers(self, study: Study) -> Study:
+        now = self.follower.now
+        return replace(study, num_workers=now.workers, idle_share=now.idle_share)
 
     def _fix_front(self, study: Study, trainer: Trainer) -> list[TrialRecord]:
         """The front; students that are not on it are deleted."""

@@ -10,6 +10,7 @@ import torch
 from platformdirs import user_cache_path
 
 from gped_nas import device
+from gped_nas.api.engines.workers import Workers, choose_workers
 from gped_nas.api.standing import Standing
 from gped_nas.errors import (
     ConfigError,
@@ -49,6 +50,7 @@ class Session:
         should_stop: asked between steps; true ends the job, keeping all that is finished.
         processes: how many chains run side by side, each in a process of its own; None decides by
             the work.
+        workers: who trains students, and how many of them.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -57,6 +59,7 @@ class Session:
     follow: Callable[[Standing], None] = _follow_nothing
     should_stop: Callable[[], bool] = _never
     processes: int | None = None
+    workers: Workers = field(default_factory=Workers)
 
     @property
     def accelerator(self) -> torch.device | None:
@@ -98,16 +101,32 @@ def new_session(
     follow: Callable[[Standing], None] = _follow_nothing,
     should_stop: Callable[[], bool] = _never,
     processes: int | None = None,
+    engine: str | None = None,
+    workers: int | None = None,
+    worker_gpus: float | None = None,
+    address: str | None = None,
 ) -> Session:
     """A session on the device called ``device_name``, precision switches set.
+
+    Args:
+        device_name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        progress, follow, should_stop, processes: see ``Session``.
+        engine: who trains students: ``local``, ``processes`` or ``ray``; ``processes`` by default
+            where there are several GPUs, else ``local``.
+        workers, worker_gpus, address: how many there are, how many GPUs or what share of one each
+            of them has, and of which Ray cluster, see ``Workers``.
 
     A process has one thread, and hundreds of megabytes: there are no more of them than cores, and
     where more were asked for a warning says so.
 
     Raises:
-        ConfigError: unknown device name, or fewer processes than one.
-        EnvironmentProblem: the device is not there, or the address space is too small.
+        ConfigError: unknown device name, fewer processes than one, or workers that no engine has.
+        EnvironmentProblem: the device is not there, the address space is too small, or Ray is not
+            installed.
     """
+    who = choose_workers(
+        engine, num=workers, gpus=worker_gpus, address=address, device_name=device_name
+    )
     if processes is not None and processes < 1:
         raise ConfigError(f"--processes: found {processes}, expected at least 1")
     cores = device.usable_cores()
@@ -126,4 +145,5 @@ def new_session(
         follow=follow,
         should_stop=should_stop,
         processes=processes,
+        workers=who,
     )

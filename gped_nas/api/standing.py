@@ -47,6 +47,9 @@ class Standing:
         updated: when this was written, likewise.
         states: number of trials by their state.
         num_finished: how many of them count: neither repeats nor a student in other storage types.
+        workers: how many populations are trained at the same time.
+        idle_share: the share of their time for which workers had nothing to do; None where this
+            process trains.
     """
 
     study: str
@@ -58,6 +61,8 @@ class Standing:
     updated: float = 0.0
     states: dict[str, int] = field(default_factory=dict)
     num_finished: int = 0
+    workers: int = 1
+    idle_share: float | None = None
 
     @property
     def number(self) -> int:
@@ -191,6 +196,10 @@ class Follower:
             finished = self.now.num_finished
             num = min(self._at_once, self.now.total - finished)
             self._advance(finished + num * done / total, self.now.total)
+
+    def note_workers(self, num: int, idle_share: float | None) -> None:
+        """So many workers train, which had nothing to do for this share of their time."""
+        self.now = replace(self.now, workers=num, idle_share=idle_share)
 
     def end_trial(self, state: str, finished: int) -> None:
         """A trial ended; so many are finished."""

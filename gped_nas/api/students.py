@@ -63,6 +63,8 @@ class Trainer:
             before there was one.
         rung_set: what rungs look at; None where the recipe has none.
         alive: called all along while students are trained and measured.
+        layout_workers: threads that a population is shared out over, see ``distill.layout``; one a
+            core by default.
     """
 
     teacher: Teacher
@@ -75,6 +77,7 @@ class Trainer:
     guess: AnyPredictions | None = None
     rung_set: DistillationSet | None = None
     alive: Callable[[], None] = lambda: None
+    layout_workers: int | None = None
 
     @property
     def session(self) -> Session:
@@ -164,6 +167,7 @@ class Trainer:
             device=session.device,
             validation=self.rung_set,
             feed=feed,
+            workers=self.layout_workers,
             progress=session.progress,
             should_stop=self._should_stop,
         ).students

@@ -50,6 +50,9 @@ class Study:
         storage_url: the database that the ledger lies in.
         population_s: seconds that a population of students took, if the run that gave this study
             ended at its time limit; None otherwise.
+        num_workers: how many populations that run trained at the same time.
+        idle_share: the share of their time for which its workers had nothing to do; None where
+            nobody waited, or of a study that was opened.
     """
 
     path: Path
@@ -57,6 +60,8 @@ class Study:
     ledger: Ledger
     storage_url: str
     population_s: float | None = None
+    num_workers: int = 1
+    idle_share: float | None = None
 
     def records(self) -> list[TrialRecord]:
         """Every trial by number, with its test metrics where they were made."""

@@ -65,6 +65,35 @@ Processes = Annotated[
         help="Chains run side by side, a core each; decided by the work if not given.",
     ),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="Who trains students: local, processes or ray; processes where there are several "
+        "GPUs, else local.",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        help="Populations trained at the same time, each by a process or an actor; one a GPU or "
+        "core if not given.",
+    ),
+]
+WorkerGpus = Annotated[
+    float | None,
+    typer.Option(
+        "--worker-gpus", help="GPUs of each actor of --engine ray, such as 0.5; 1 with a GPU."
+    ),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="The Ray cluster: auto, or HOST:PORT; without one, this machine alone.",
+    ),
+]
 REPORTS = Path("reports")
 """Where studies are by default."""
 Out = Annotated[Path, typer.Option("--out", help="Folder of all studies.")]

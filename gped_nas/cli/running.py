@@ -12,7 +12,9 @@ from gped_nas.cli.completion import complete_study
 from gped_nas.cli.listing import OUTSIDE, print_students, warn_of_outside, warn_of_teacher
 from gped_nas.cli.options import (
     REPORTS,
+    Address,
     Device,
+    Engine,
     Out,
     Processes,
     Seed,
@@ -22,6 +24,8 @@ from gped_nas.cli.options import (
     TeacherOption,
     Wide,
     Within,
+    WorkerGpus,
+    Workers,
     overrides,
     read_space,
     seconds,
@@ -69,6 +73,10 @@ def run(
     seed: Seed = None,
     device: Device = "auto",
     processes: Processes = None,
+    engine: Engine = None,
+    workers: Workers = None,
+    worker_gpus: WorkerGpus = None,
+    address: Address = None,
     out: Out = REPORTS,
     wide: Wide = False,
     adopt: Annotated[
@@ -110,6 +118,7 @@ def run(
         space, study_name, storage, set_, seed, out, n_trials, stop_when_flat, within, teacher
     )
     again += f" --from-study {shlex.quote(from_study)}" if from_study else ""
+    again += _again_with(engine, workers, worker_gpus, address)
     # The bar is there before anything is imported, which takes seconds.
     with progress(study_name or Path(space).stem) as teller:
         from gped_nas.api import new_session
@@ -126,6 +135,10 @@ def run(
                 follow=teller.follow,
                 should_stop=should_stop,
                 processes=processes,
+                engine=engine,
+                workers=workers,
+                worker_gpus=worker_gpus,
+                address=address,
             )
             study = run_study(
                 search_space,
@@ -151,6 +164,9 @@ def run(
     warn_of_outside(study)
     for note in study.training_notes():
         say(note)
+    if study.idle_share is not None and ended:
+        share = f"{100 * study.idle_share:.1f} %"
+        say(f"workers: {study.num_workers}, which had nothing to do for {share} of their time")
     num_tested = study.num_test_evaluations
     say(f"students tested so far: {num_tested}, each once and only when on the front")
     num_finished = _num_finished(study)
@@ -226,6 +242,22 @@ def _told(num_trials: int, ended: list[int]) -> Callable[[Any, int], None]:
         )
 
     return tell
+
+
+def _again_with(
+    engine: str | None, workers: int | None, worker_gpus: float | None, address: str | None
+) -> str:
+    """What the command that resumes a run says of who trains."""
+    words = []
+    for option, value in (
+        ("--engine", engine),
+        ("--workers", workers),
+        ("--worker-gpus", worker_gpus),
+        ("--address", address),
+    ):
+        if value is not None:
+            words += [option, shlex.quote(str(value))]
+    return "".join(f" {word}" for word in words)
 
 
 def _bounds(within: Sequence[str] | None, space: Any) -> dict[str, float]:

@@ -37,6 +37,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def idle_share(self) -> float | None:
+        """The share of their time for which workers had nothing to do; None where none can."""
+        ...
+
+    @property
     def has_room(self) -> bool:
         """Whether somebody is idle: another population would begin at once."""
         ...
@@ -63,6 +68,7 @@ class Local:
     """
 
     num_workers = 1
+    idle_share = None
 
     def __init__(self, distil_and_evaluate: DistilAndEvaluate) -> None:
         self._distil_and_evaluate = distil_and_evaluate

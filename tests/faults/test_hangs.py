@@ -77,7 +77,7 @@ def memory_without_owner() -> set[str]:
 
 
 def test_a_student_that_hangs_fails_and_the_search_goes_on(tmp_path: Path) -> None:
-    widths, limit_s, at_once = ([2, 3, 4, 5], 5.0, 2) if SOAK else ([2, 3], 5.0, 1)
+    widths, limit_s, at_once = ([8, 3, 4, 5], 5.0, 2) if SOAK else ([8, 3], 5.0, 1)
     before = set(os.listdir("/dev/shm"))
     result = run(tmp_path, widths, limit_s, at_once=at_once)
     assert result.code == 0, result.err
