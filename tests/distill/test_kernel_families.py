@@ -4,6 +4,7 @@ import random
 import threading
 
 import pytest
+import torch
 
 from gped_nas.distill import layout, team
 from gped_nas.distill.kernel import distill

@@ -86,6 +86,10 @@ NOT_RUN: dict[str, list[str]] = {
     "docs/replace.md": ["$ python3 -m venv bare"],
     # pools of a few trainings are refused
     "docs/search.md": [
+        "$ srun --nodes=4 --ntasks-per-node=1 --gpus-per-node=2 bash -c 'ray symmetric-run "
+        '--address "$(scontrol show hostnames | head -n 1):6379" --min-nodes 4 -- \\',
+        "$ kubectl ray job submit --name digits --image registry.example/gped-nas:latest "
+        "--worker-replicas 4 --worker-gpu 1 --working-dir . -- \\",
         "gped-search replay fashion_mlp --proposer costs_known --proposer "
         '"costs_known every_dtype=false" --proposer tpe',
         "gped-search run digits_mlp --set search.sampler=random --set search.seed=0 --n-trials "

@@ -84,7 +84,7 @@ class Pool:
     """Trains populations on a crew of workers; see ``search.engine.Engine``.
 
     Args:
-        crew: the workers; all are started.
+        crew: the workers; they are started with the first population.
         limit_s: seconds a student may take; None for no limit.
         progress: told how far the population is, where there is one worker.
         alive: called all along while it is waited.
@@ -106,8 +106,7 @@ class Pool:
         self._tasks: deque[Task] = deque()
         self._populations: list[_Population] = []
         self._idleness = Idleness(crew.num_workers)
-        for worker in range(crew.num_workers):
-            crew.start(worker)
+        self._is_started = False
 
     @property
     def num_workers(self) -> int:
@@ -127,6 +126,10 @@ class Pool:
 
     def submit(self, claims: Sequence[Claim]) -> None:
         """See ``Engine``."""
+        if not self._is_started:
+            self._is_started = True
+            for worker in range(self._crew.num_workers):
+                self._crew.start(worker)
         self._populations.append(_Population(tuple(claims)))
         self._tasks.append(Task(tuple(claims)))
         self._hand_out()
