@@ -27,12 +27,15 @@ def _describe_progress(standing: Any, age_s: float) -> dict[str, Any]:
     """Phase, rate and expected end of a run that said so some seconds ago."""
     rate, end = standing.per_second, standing.end
     left = None if end is None else max(0.0, end - standing.updated - age_s)
+    idle = getattr(standing, "idle_share", None)  # who trains in its own process has no such share
+    workers = {} if idle is None else {"workers": standing.workers, "idle share": round(idle, 3)}
     return {
         "phase": standing.place,
         "done": standing.words or None,
         "per second": None if rate is None else float(f"{rate:.3g}"),
         "seconds left": None if left is None else round(left),
         "phase ends": None if left is None else _clock_time(time.time() + left),
+        **workers,
     }
 
 

@@ -2,10 +2,14 @@
 
 import json
 import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gped_nas as gn
-from gped_nas.api.standing import STUDENTS, TEACHER, read_standing
+from gped_nas.api.standing import STUDENTS, TEACHER, Standing, read_standing
+from gped_nas.cli.status import describe_running
 from tests.cli.harness import Home, accepted, finish, installed, refused, start, wait_for
 
 ENDLESS_TEACHER = "teacher.method.burn_in=10000000"
@@ -68,3 +72,15 @@ def test_after_a_kill_nothing_runs(home: Home) -> None:
 def test_a_study_that_came_to_its_end_is_at_no_phase(finished: Home) -> None:
     told = _status(finished)
     assert "state" not in told and "phase" not in told and told["chosen"] is not None
+
+
+def test_what_workers_had_nothing_to_do_is_told() -> None:
+    standing = Standing("tiny", STUDENTS, done=2.0, total=8, entered=100.0, updated=110.0)
+    assert "workers" not in describe_running(standing, Path("tiny"))
+
+    with_workers = SimpleNamespace(**{**asdict(standing), "workers": 2, "idle_share": 0.0321})
+    for name in ("place", "words", "per_second", "end"):
+        setattr(with_workers, name, getattr(standing, name))
+    told = describe_running(with_workers, Path("tiny"))
+    assert (told["workers"], told["idle share"]) == (2, 0.032)
+    assert told["done"] == "2 of 8 trials" and told["per second"] == 0.2
