@@ -20,9 +20,7 @@ _VALIDATION: Part = "validation"
 
 def smallest_of(space: SearchSpace) -> Genotype:
     """The genotype of the space with the fewest parameters, neither penalized nor rounded."""
-    corners = [
-        corner.replace(group_penalty=0.0, storage_dtype="float32") for corner in space.corners()
-    ]
+    corners = [corner.unpruned.replace(storage_dtype="float32") for corner in space.corners()]
     return min(corners, key=lambda genotype: num_params(genotype.shapes((1,), 1)))
 
 

@@ -6,7 +6,6 @@ networks share one forward.
 """
 
 import math
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,15 @@ from gped_nas.errors import ConfigError
 from gped_nas.models.activations import SECOND_MOMENTS, activation_in
 from gped_nas.models.elementary import Elementary
 from gped_nas.models.labels import genotype_text
+from gped_nas.models.pruning import (
+    PRUNING_VALUES,
+    STORAGE_DTYPES,
+    Budget,
+    budget_in,
+    exempt_words,
+    is_named,
+    take_pruning,
+)
 from gped_nas.registry import Registry
 
 Params = dict[str, Tensor]
@@ -26,8 +34,7 @@ Params = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
 Value = int | float | str | tuple[int, ...]
 
-STORAGE_DTYPES = ("float32", "float16", "int8")
-COMMON_VALUES = ("group_penalty", "storage_dtype", "label_weight")
+COMMON_VALUES = (*PRUNING_VALUES, "storage_dtype", "label_weight")
 
 
 @dataclass(frozen=True)
@@ -305,14 +312,14 @@ class Genotype:
 
     Values that are inactive (the width of a layer that is not there) are dropped and defaults
     filled in, so two genotypes are equal exactly when they describe the same training. A genotype
-    without ``label_weight`` is trained with the recipe's.
+    without ``label_weight`` is trained with the recipe's. How it is pruned: see ``pruning.py``.
     """
 
     family: str
     values: tuple[tuple[str, Value], ...]
 
     def __init__(self, family: str, /, **values: object) -> None:
-        penalty = _check_penalty(values.pop("group_penalty", 0.0))
+        pruning = take_pruning(values)
         dtype = values.pop("storage_dtype", "float32")
         label_weight = values.pop("label_weight", None)
         if dtype not in STORAGE_DTYPES:
@@ -321,7 +328,7 @@ class Genotype:
             )
 
         full: dict[str, Value] = FAMILIES[family].canonical(values)
-        full |= {"group_penalty": penalty, "storage_dtype": str(dtype)}
+        full |= {**pruning, "storage_dtype": str(dtype)}
         if label_weight is not None:
             full["label_weight"] = _check_label_weight(label_weight)
 
@@ -352,6 +359,36 @@ class Genotype:
         """A copy with some values changed."""
         return Genotype(self.family, **{**dict(self.values), **values})
 
+    @property
+    def budget(self) -> Budget | None:
+        """What it is pruned to; None where a penalty decides."""
+        return budget_in(dict(self.values))
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether training removes units of it."""
+        return self["group_penalty"] > 0 or self.budget is not None
+
+    @property
+    def unpruned(self) -> "Genotype":
+        """The same network, of which nothing is removed."""
+        values = {name: value for name, value in self.values if name not in PRUNING_VALUES}
+        return Genotype(self.family, **values)
+
+    def prunable(self, shapes: Shapes) -> list[Group]:
+        """The groups that pruning may remove units of: none of an exempt layer.
+
+        Args:
+            shapes: of its parameters, whole or pruned.
+        """
+        groups = FAMILIES[self.family].groups(shapes)
+        exempt = set()
+        for word in exempt_words(dict(self.values)):
+            named = [group for group in groups if is_named(group.layer, word)]
+            ends = {"first": groups[:1], "last": groups[-1:]}
+            exempt |= {group.layer for group in ends.get(word, named)}
+        return [group for group in groups if group.layer not in exempt]
+
     def shapes(self, input_shape: tuple[int, ...], num_outputs: int) -> Shapes:
         """Parameter shapes of the unpruned network."""
         return FAMILIES[self.family].shapes(dict(self.values), input_shape, num_outputs)
@@ -376,15 +413,6 @@ class Genotype:
 
     def __str__(self) -> str:
         return genotype_text({"family": self.family, **self._identity()})
-
-
-def _check_penalty(penalty: Any) -> float:
-    is_number = isinstance(penalty, int | float) and not isinstance(penalty, bool)
-    if not is_number or not 0 <= penalty <= sys.float_info.max:
-        raise ConfigError(
-            f"group_penalty: found {penalty!r}, expected a finite number of at least 0"
-        )
-    return float(penalty)
 
 
 def _check_label_weight(weight: Any) -> float:

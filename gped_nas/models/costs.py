@@ -7,15 +7,17 @@ fvcore on the real network.
 """
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from gped_nas.errors import GpedError
-from gped_nas.models.base import FAMILIES, Family, Genotype, Params, Shapes, num_params
+from gped_nas.errors import ConfigError, GpedError
+from gped_nas.models.base import FAMILIES, Family, Genotype, Group, Params, Shapes, num_params
 from gped_nas.models.dense import dense_chain, reads_rows
+from gped_nas.models.pruning import PRUNE_TO, Budget
 from gped_nas.models.storage import storage_bytes
 
 # What costs count by convention, and what they leave out: activations, the norms' arithmetic,
@@ -64,19 +66,107 @@ def genotype_cost(genotype: Genotype, input_shape: tuple[int, ...], num_outputs:
 def smallest_cost(genotype: Genotype, input_shape: tuple[int, ...], num_outputs: int) -> Cost:
     """The cost of the smallest network that pruning could leave of a genotype: one unit a group.
 
-    Without a group penalty nothing is pruned and this is ``genotype_cost``.
+    Where nothing is pruned this is ``genotype_cost``; exempt layers keep all their units.
     """
     shapes = genotype.shapes(input_shape, num_outputs)
-    if genotype["group_penalty"] > 0:
-        for group in FAMILIES[genotype.family].groups(shapes):
-            num_units = group.num_units(shapes)
-            for name in group.readers:
-                outputs, inputs, *window = shapes[name]
-                shapes[name] = (outputs, inputs // num_units, *window)
-            for name in group.rows:
-                shapes[name] = (1, *shapes[name][1:])
-
+    if genotype.is_pruned and not _is_within_budget(genotype, shapes, input_shape):
+        groups = genotype.prunable(shapes)
+        shapes = with_units(shapes, groups, [1] * len(groups))
     return cost_of(genotype.family, shapes, input_shape, genotype["storage_dtype"])
+
+
+def with_units(shapes: Shapes, groups: Sequence[Group], counts: Sequence[int]) -> Shapes:
+    """The shapes of a network with so many units in each group.
+
+    Args:
+        shapes: of the whole network.
+        groups: some of its groups.
+        counts: units of each of them.
+    """
+    left = dict(shapes)
+    for group, count in zip(groups, counts, strict=True):
+        num_units = group.num_units(shapes)
+        for name in group.readers:
+            outputs, inputs, *window = left[name]
+            left[name] = (outputs, inputs // num_units * count, *window)
+        for name in group.rows:
+            left[name] = (count, *left[name][1:])
+    return left
+
+
+def budgeted_cost(budget: Budget, family: str, shapes: Shapes, input_shape: tuple[int, ...]) -> int:
+    """What a network of these shapes has of the cost that a budget is of."""
+    if budget.dtype is not None:
+        return storage_bytes(shapes, budget.dtype)
+    if budget.cost == "params":
+        return num_params(shapes)
+    macs = sum(FAMILIES[family].macs(shapes, input_shape).values())
+    return macs if budget.cost == "macs" else 2 * macs
+
+
+def _is_within_budget(genotype: Genotype, shapes: Shapes, input_shape: tuple[int, ...]) -> bool:
+    """Whether the whole network meets its genotype's budget, so that nothing is pruned."""
+    budget = genotype.budget
+    if budget is None:
+        return False
+    return budgeted_cost(budget, genotype.family, shapes, input_shape) <= budget.most
+
+
+def known_cost(
+    genotype: Genotype, input_shape: tuple[int, ...], num_outputs: int
+) -> dict[str, int]:
+    """The costs of a student that are known before it is trained, by name.
+
+    Of a genotype that is not pruned, or whose budget the whole network meets, they are all, and
+    exact. Of another one with a budget it is the budget: its network ends within 2 % below it
+    where its units are small enough. With a group penalty alone none is known.
+
+    Args:
+        genotype: of the student, with how it is stored.
+        input_shape: shape of one input.
+        num_outputs: raw outputs.
+    """
+    budget = genotype.budget
+    if not genotype.is_pruned:
+        return asdict(genotype_cost(genotype, input_shape, num_outputs))
+    if budget is None:
+        return {}
+    if _is_within_budget(genotype, genotype.shapes(input_shape, num_outputs), input_shape):
+        return asdict(genotype_cost(genotype, input_shape, num_outputs))
+
+    if budget.cost == "macs":
+        return {"macs": budget.most, "flops": 2 * budget.most}
+    if budget.cost == "flops":
+        return {"macs": budget.most // 2, "flops": budget.most}
+    is_of_another_file = budget.dtype not in (None, genotype["storage_dtype"])
+    return {} if is_of_another_file else {budget.cost: budget.most}
+
+
+def check_budget(
+    genotype: Genotype, input_shape: tuple[int, ...], num_outputs: int, where: str
+) -> None:
+    """Refuse a budget that no network of a genotype meets.
+
+    Args:
+        genotype, input_shape, num_outputs: see ``known_cost``.
+        where: file and key of the genotype, for messages.
+
+    Raises:
+        ConfigError: even with one unit a group it costs more.
+    """
+    budget = genotype.budget
+    if budget is None:
+        return
+
+    shapes = genotype.shapes(input_shape, num_outputs)
+    groups = genotype.prunable(shapes)
+    smallest = with_units(shapes, groups, [1] * len(groups))
+    least = budgeted_cost(budget, genotype.family, smallest, input_shape)
+    if least > budget.most:
+        raise ConfigError(
+            f"{where}.{PRUNE_TO}: found {budget}, expected at least {least}, which the smallest "
+            f"network of {genotype.unpruned} costs; raise the budget, or draw smaller networks"
+        )
 
 
 class _Network(nn.Module):

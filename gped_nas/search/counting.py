@@ -62,6 +62,11 @@ class _Box:
 
 def count_genotypes(students: Sequence[StudentSpace]) -> int:
     """How many different genotypes are in finite ranges of students, those in two counted once."""
+    has_multipliers = any(d.times for student in students for d in student.dimensions)
+    if has_multipliers and len(students) > 1:
+        # lists and their entries are different places, which boxes cannot compare
+        seen: set[Genotype] = set()
+        return sum(1 for student in students for _ in student.enumerate(seen))
     return _count_union([box for student in students for box in _boxes_of(student)])
 
 
@@ -103,7 +108,8 @@ def _box_around(
     for dimension in others:
         values = _values(dimension)
         # The entries of an int range all differ, so that its ends tell; choices may be alike.
-        tried = (values[0], values[-1]) if dimension.kind == "int" else values
+        is_itself = dimension.kind == "int" and not dimension.times
+        tried = (values[0], values[-1]) if is_itself else values
         results = [_places_of(student, {**drawn, dimension.name: value}) for value in tried]
         places = frozenset(
             place for place in fixed if len({result[place] for result in results}) > 1
@@ -112,7 +118,7 @@ def _box_around(
             continue
 
         some_place = next(iter(places))
-        taken = values if dimension.kind == "int" else [result[some_place] for result in results]
+        taken = values if is_itself else [result[some_place] for result in results]
         parts.append((places, frozenset(taken)))
 
     moved = frozenset().union(*(places for places, _ in parts))
@@ -128,9 +134,11 @@ def _places_of(student: StudentSpace, drawn: dict[str, Choice]) -> _Places:
     """Every place of a genotype with its value; each entry of a list is one."""
     params = {student.prefix + name: value for name, value in drawn.items()}
     genotype: Genotype = student.draw(Fixed(params))
+    # entries that one number multiplies differ from each other: their list is one place
+    multiplied = {dimension.key for dimension in student.dimensions if dimension.times}
     places: _Places = {}
     for name, value in genotype.values:
-        if isinstance(value, tuple):
+        if isinstance(value, tuple) and name not in multiplied:
             places |= {(name, i): entry for i, entry in enumerate(value)}
         else:
             places[name, -1] = value

@@ -2,17 +2,14 @@
 
 import itertools
 import math
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gped_nas.errors import ConfigError, nearest
+from gped_nas.errors import ConfigError
 from gped_nas.models.base import FAMILIES, Genotype
 
 Choice = str | int | float
-_KINDS = ("int", "float", "choices")
-_RANGE_KEYS = ("log", "step")
 _MAX_CORNERS = 10_000
 
 
@@ -34,6 +31,8 @@ class Dimension:
         low, high, step, log: of an int or float range.
         choices: of a choice, or the one fixed value.
         index: layer of a per-layer range, else None.
+        times: numbers of a per-layer list, one a layer, that what is drawn multiplies; none where
+            it is the value itself.
     """
 
     key: str
@@ -44,6 +43,7 @@ class Dimension:
     log: bool = False
     choices: tuple[Choice, ...] = ()
     index: int | None = None
+    times: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -64,6 +64,12 @@ class Dimension:
 
         choice: Choice = trial.suggest_categorical(name, self.choices)
         return choice
+
+    def value(self, drawn: Choice) -> Any:
+        """What a genotype has where this was drawn: itself, or one rounded number a layer."""
+        if not self.times:
+            return drawn
+        return [max(1, math.floor(base * float(drawn) + 0.5)) for base in self.times]
 
     def finite(self) -> tuple[Choice, ...] | None:
         """Every value, or None for a float range."""
@@ -104,7 +110,8 @@ class StudentSpace:
         values: dict[str, Any] = {}
         for dimension in self.dimensions:
             if dimension.index is None:
-                values[dimension.key] = dimension.suggest(trial, self.prefix)
+                drawn = dimension.suggest(trial, self.prefix)
+                values[dimension.key] = dimension.value(drawn)
             elif dimension.index < self._count(dimension.key, values):
                 values.setdefault(dimension.key, []).append(dimension.suggest(trial, self.prefix))
         return Genotype(self.family, **values)
@@ -182,7 +189,7 @@ class StudentSpace:
         values: dict[str, Any] = {}
         for dimension in self.dimensions:
             if dimension.index is None:
-                values[dimension.key] = choices[dimension.name]
+                values[dimension.key] = dimension.value(choices[dimension.name])
             elif dimension.index < self._count(dimension.key, values):
                 values.setdefault(dimension.key, []).append(choices[dimension.name])
             else:
@@ -221,169 +228,3 @@ class Fixed:
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         return self._params[name]
-
-
-def parse_dimensions(
-    family: str, ranges: Mapping[str, Any], where: str, prefix: str
-) -> StudentSpace:
-    """The ranges of one student family, checked by building the genotypes at their ends.
-
-    Args:
-        family: a registered family.
-        ranges: genotype value name to a constant, ``{int: [low, high]}``, ``{float: [low, high]}``,
-            ``{choices: [...]}``, or a list of those, one a layer.
-        where: file and key, for messages.
-        prefix: see ``StudentSpace``.
-
-    Raises:
-        ConfigError: a range is malformed or leads to an impossible genotype.
-    """
-    dimensions: list[Dimension] = []
-    for key, value in ranges.items():
-        if not isinstance(value, list):
-            dimensions.append(_parse_dimension(key, value, f"{where}.{key}", None))
-            continue
-
-        if key in FAMILIES[family].counts.values():
-            raise ConfigError(
-                f"{where}.{key}: found {value!r}, expected one range, not one a layer"
-            )
-        for index, entry in enumerate(value):
-            dimensions.append(_parse_dimension(key, entry, f"{where}.{key}[{index}]", index))
-
-    # Scalars come first: depth is drawn before the layers' widths.
-    dimensions.sort(key=lambda dimension: dimension.index is not None)
-    space = StudentSpace(family, tuple(dimensions), prefix)
-    try:
-        _check_buildable(space)
-    except ConfigError as error:
-        raise ConfigError(f"{where}.{error}") from None
-    return space
-
-
-def _check_buildable(space: StudentSpace) -> None:
-    """Build the genotypes at the corners, and one of each choice.
-
-    There every other dimension is at its high end, so that no layer is left out.
-    """
-    for _ in space.corners():
-        pass
-
-    highest = {dimension.name: dimension.extremes()[-1] for dimension in space.dimensions}
-    for dimension in space.dimensions:
-        if dimension.kind == "choices":
-            for choice in dimension.choices:
-                space.genotype(highest | {dimension.name: choice})
-
-
-def _parse_dimension(key: str, value: Any, where: str, index: int | None) -> Dimension:
-    if isinstance(value, str | int | float) and not isinstance(value, bool):
-        constant = _refuse_number_as_text(value, where)
-        return Dimension(key, "fixed", choices=(constant,), index=index)
-    if not isinstance(value, dict):
-        raise ConfigError(
-            f"{where}: found {value!r}, expected a constant or one of {{int}}, {{float}}, "
-            f"{{choices}}"
-        )
-
-    known_keys = (*_KINDS, *_RANGE_KEYS)
-    for setting in value:
-        if setting not in known_keys:
-            hint = nearest(setting, known_keys)
-            raise ConfigError(f"{where}: {setting}: unknown key{hint}")
-
-    kinds = [setting for setting in value if setting in _KINDS]
-    if len(kinds) != 1:
-        raise ConfigError(
-            f"{where}: found {kinds or list(value)}, expected exactly one of int, float, choices"
-        )
-    if kinds == ["choices"]:
-        return _parse_choices(key, value, where, index)
-    return _parse_range(key, kinds[0], value, where, index)
-
-
-def _parse_range(
-    key: str, kind: str, value: Mapping[str, Any], where: str, index: int | None
-) -> Dimension:
-    log = value.get("log", False)
-    if not isinstance(log, bool):
-        raise ConfigError(f"{where}.log: found {log!r}, expected true or false")
-
-    step = value.get("step", 1)
-    is_whole = isinstance(step, int) and not isinstance(step, bool)
-    is_allowed = kind == "int" or "step" not in value
-    if not is_whole or step < 1 or not is_allowed:
-        raise ConfigError(
-            f"{where}.step: found {step!r}, expected a whole number of at least 1, for an int "
-            "range only"
-        )
-    if log and step != 1:
-        raise ConfigError(f"{where}: found log and step together, expected one of them")
-
-    low, high = _parse_ends(value[kind], kind, where)
-    if log and low <= 0:
-        raise ConfigError(f"{where}: found a log range from {low}, expected it to start above 0")
-    if kind == "int":
-        # The last value that the steps reach.
-        high = int(high) - int(high - low) % step
-    return Dimension(key, kind, low=low, high=high, step=step, log=log, index=index)
-
-
-def _parse_choices(key: str, value: Mapping[str, Any], where: str, index: int | None) -> Dimension:
-    for setting in _RANGE_KEYS:
-        if setting in value:
-            raise ConfigError(
-                f"{where}.{setting}: found beside choices, expected beside a range only"
-            )
-
-    choices = value["choices"]
-    if not isinstance(choices, list) or not choices:
-        raise ConfigError(
-            f"{where}.choices: found {choices!r}, expected a list with at least one entry"
-        )
-
-    for choice in choices:
-        if isinstance(choice, bool) or not isinstance(choice, str | int | float):
-            raise ConfigError(f"{where}.choices: found {choice!r}, expected numbers or words")
-        _refuse_number_as_text(choice, f"{where}.choices")
-    if len(set(choices)) != len(choices):
-        raise ConfigError(f"{where}.choices: found {choices}, expected no entry twice")
-    return Dimension(key, "choices", choices=tuple(choices), index=index)
-
-
-def _parse_ends(ends: Any, kind: str, where: str) -> tuple[float, float]:
-    types: tuple[type, ...] = (int,) if kind == "int" else (int, float)
-    if not isinstance(ends, list) or len(ends) != 2:
-        raise ConfigError(f"{where}.{kind}: found {ends!r}, expected [low, high]")
-
-    for end in ends:
-        if isinstance(end, str):
-            _refuse_number_as_text(end, f"{where}.{kind}")
-        is_number = isinstance(end, types) and not isinstance(end, bool)
-        if not is_number or not abs(end) <= sys.float_info.max:
-            raise ConfigError(f"{where}.{kind}: found {end!r}, expected a finite {kind}")
-
-    low, high = ends
-    if low > high:
-        raise ConfigError(f"{where}.{kind}: found {ends}, expected the low end first")
-    if kind == "int":
-        return low, high
-    return float(low), float(high)
-
-
-def _refuse_number_as_text(value: Choice, where: str) -> Choice:
-    """The value, unless it is a number that YAML took for text."""
-    if isinstance(value, str) and _is_number(value):
-        raise ConfigError(
-            f"{where}: found the text '{value}', expected a number; YAML takes 1e-3 for text, "
-            "write 1.0e-3"
-        )
-    return value
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

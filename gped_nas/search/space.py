@@ -31,6 +31,7 @@ from gped_nas.search.counting import count_genotypes
 from gped_nas.search.dimensions import Choice, Fixed, StudentSpace
 from gped_nas.search.goals import Objective
 from gped_nas.search.objectives import describe_constraint
+from gped_nas.search.pruning_checks import check_pruning
 from gped_nas.stream.calibration import CalibrationKind
 from gped_nas.targets.base import Target, for_labels
 from gped_nas.targets.layout import HeadLayout
@@ -465,11 +466,16 @@ class SearchSpace:
 
         Raises:
             ConfigError: even the smallest network breaks a cost constraint; all genotypes cost the
-                same, and that cost is an objective; or see ``check_form`` and ``check_families``.
+                same, and that cost is an objective; or see ``check_form``, ``check_families`` and
+                ``check_pruning``.
         """
         where = f"{self.source}: recipe"
         check_form(self.recipe, self.corners(), input_shape, where)
         check_families(self.recipe, self.corners(), input_shape, where)
+        for i, student in enumerate(self.students):
+            key = f"{self.source}: students[{i}].genotype"
+            num_outputs = self.num_outputs(num_classes)
+            check_pruning(tuple(student.corners()), input_shape, num_outputs, key)
         smallest = self.smallest_cost(input_shape, num_classes)
         largest = self.largest_cost(input_shape, num_classes)
         for goal in self.objectives:

@@ -28,8 +28,9 @@ from gped_nas.models.module import ModuleFamily, Modules, bind
 from gped_nas.posterior.base import MethodConfig, parse_method
 from gped_nas.posterior.likelihoods import LIKELIHOODS, Likelihood
 from gped_nas.posterior.priors import PRIORS, Prior
-from gped_nas.search.dimensions import StudentSpace, parse_dimensions
+from gped_nas.search.dimensions import StudentSpace
 from gped_nas.search.objectives import objective
+from gped_nas.search.ranges import parse_dimensions
 from gped_nas.search.shipped import shipped_spaces
 from gped_nas.search.space import (
     BaselineConfig,

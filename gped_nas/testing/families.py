@@ -15,7 +15,6 @@ from gped_nas.errors import ConfigError
 from gped_nas.models.base import (
     COMMON_VALUES,
     FAMILIES,
-    STORAGE_DTYPES,
     Family,
     Genotype,
     Params,
@@ -26,6 +25,7 @@ from gped_nas.models.base import num_params as count_params
 from gped_nas.models.compact import compact, dead_units
 from gped_nas.models.costs import cost_of, count_macs, genotype_cost, smallest_cost
 from gped_nas.models.elementary import Affine, run_layers
+from gped_nas.models.pruning import STORAGE_DTYPES
 from gped_nas.models.storage import decode, encode
 from gped_nas.testing.promises import require, require_close, require_refusal, run_all
 

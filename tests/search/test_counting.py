@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gped_nas.search.counting import count_genotypes
-from gped_nas.search.dimensions import StudentSpace, parse_dimensions
+from gped_nas.search.dimensions import StudentSpace
+from gped_nas.search.ranges import parse_dimensions
 
 
 def parse(ranges: dict[str, Any], family: str = "mlp", prefix: str = "") -> StudentSpace:

@@ -4,7 +4,7 @@ import pytest
 
 from gped_nas.distill.recipe import Recipe
 from gped_nas.search.defaults import default_label_weight, default_penalties, default_recipe
-from gped_nas.search.dimensions import parse_dimensions
+from gped_nas.search.ranges import parse_dimensions
 
 UNCERTAIN = ("predictive", "expected_entropy")
 

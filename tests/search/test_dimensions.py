@@ -9,7 +9,8 @@ from gped_nas.errors import ConfigError, RegistryError
 from gped_nas.models.base import Genotype
 from gped_nas.models.costs import genotype_cost, smallest_cost
 from gped_nas.models.labels import COUNTED_COSTS
-from gped_nas.search.dimensions import Fixed, parse_dimensions
+from gped_nas.search.dimensions import Fixed
+from gped_nas.search.ranges import parse_dimensions
 
 PLACE = "space.yaml: students[0].genotype"
 
