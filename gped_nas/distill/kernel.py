@@ -313,6 +313,7 @@ class _Training:
             num_workers=1 if is_on_device else job.workers or num_workers(device),
             feed=feed,
             schedule=schedule,
+            input_shape=tuple(course.data.inputs.shape[1:]),
         )
 
     def _in_frame(self, feed: Iterator[Batch]) -> Iterator[Batch]:
@@ -336,7 +337,8 @@ class _Training:
     def run(self) -> list[Trainee]:
         """Train up to the step; students in their order, on the CPU."""
         recipe, until = self.recipe, self._until
-        events = sorted({until, recipe.prune_step, *recipe.rung_steps})
+        prune_steps = {recipe.prune_step_of(student.genotype) for student in self.students}
+        events = sorted({until, *prune_steps, *recipe.rung_steps})
         start = self._start
         training = list(range(len(self.students)))
         team = self._make_team(training, start)
@@ -351,7 +353,7 @@ class _Training:
             if stop == until or not staying:
                 break
 
-            if stop == recipe.prune_step or staying != training:
+            if stop in prune_steps or staying != training:
                 del team  # two layouts at once might not fit into memory
                 team = self._make_team(staying, stop)
             start, training = stop, staying
@@ -381,11 +383,13 @@ class _Training:
         if is_rung:
             self._look(training, step)
 
-        if step == recipe.prune_step:
-            self._prune()
-        elif is_rung and step < recipe.steps:
-            for p in training:
-                self.students[p].has_left = is_out_of_patience(self.students[p].rungs, recipe)
+        for p in training:
+            student = self.students[p]
+            prune_step = recipe.prune_step_of(student.genotype)
+            if step == prune_step:
+                self._prune(student)
+            elif is_rung and step < recipe.steps:
+                student.has_left = is_out_of_patience(student.rungs, recipe, prune_step)
         return [p for p in training if not self.students[p].has_left]
 
     @torch.no_grad()
@@ -398,15 +402,14 @@ class _Training:
                 student.settle(batches)
 
     @torch.no_grad()
-    def _prune(self) -> None:
+    def _prune(self, student: Trainee) -> None:
         """Remove dead units and begin the second phase, in which averages are kept."""
-        for student in self.students:
-            family = student.genotype.family
-            outcome = student.outcome
-            student.num_dead = num_dead_units(family, outcome)
-            student.params = compact(family, outcome)
-            begin_phase(student, self._room.data, self.recipe)
-            student.average = dict(student.params) if self.recipe.average else {}
+        family = student.genotype.family
+        outcome = student.outcome
+        student.num_dead = num_dead_units(family, outcome)
+        student.params = compact(family, outcome)
+        begin_phase(student, self._room.data, self.recipe)
+        student.average = dict(student.params) if self.recipe.average else {}
 
     @torch.no_grad()
     def _look(self, training: Sequence[int], step: int) -> None:
@@ -442,12 +445,17 @@ class _Training:
         return [student.to(torch.device("cpu")) for student in self.students]
 
 
-def is_out_of_patience(rungs: Points, recipe: Recipe) -> bool:
+def is_out_of_patience(rungs: Points, recipe: Recipe, prune_step: int) -> bool:
     """Whether a student has not improved on validation for as many rungs as there is patience.
 
     Rungs before pruning do not count: their losses are those of students under the penalty.
+
+    Args:
+        rungs: its losses on validation.
+        recipe: how it is trained.
+        prune_step: when it was pruned.
     """
-    losses = [value for step, value in rungs if step > recipe.prune_step]
+    losses = [value for step, value in rungs if step > prune_step]
     patience = recipe.patience
     if patience == 0 or len(losses) <= patience:
         return False

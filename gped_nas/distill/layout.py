@@ -24,6 +24,7 @@ class Share:
         family: their family.
         is_dense: whether they are chains of dense layers, computed together.
         activation: of all their hidden units, where they are computed together.
+        phase_start: the step that the phase began with that they are in.
         members: places in the population, in the order of the bundle.
     """
 
@@ -31,6 +32,7 @@ class Share:
     family: str
     is_dense: bool
     activation: str
+    phase_start: int
     members: tuple[int, ...]
 
 
@@ -38,6 +40,7 @@ def lay_out(
     genotypes: Sequence[Genotype],
     shapes: Sequence[Shapes],
     are_dense: Sequence[bool],
+    phase_starts: Sequence[int],
     *,
     input_shape: tuple[int, ...],
     batch_size: int,
@@ -47,8 +50,8 @@ def lay_out(
 
     1. Students are shared out over the workers, the dearest first, each to the worker with the
        least to do.
-    2. On each worker the students of a family are one bundle; chains of dense layers one for each
-       activation.
+    2. On each worker the students of a family and phase are one bundle; chains of dense layers one
+       for each activation.
     3. In a bundle of chains of dense layers, equal shapes are put side by side, so that they become
        one product. Other students are taken in turn, in the order of the population.
 
@@ -56,6 +59,7 @@ def lay_out(
         genotypes: the population.
         shapes: parameter shapes of each student as it is now, pruned or whole.
         are_dense: whether each is a chain of dense layers.
+        phase_starts: the step that each one's phase began with: an optimizer counts from there.
         input_shape: shape of one input.
         batch_size: inputs a step.
         num_workers: how many workers there may be.
@@ -70,22 +74,23 @@ def lay_out(
 
     num_workers = max(1, min(num_workers, sum(products) // _WORTH_A_WORKER, len(genotypes)))
     loads = [0] * num_workers
-    bundles: dict[tuple[int, str, bool, str], list[int]] = {}
+    bundles: dict[tuple[int, str, bool, str, int], list[int]] = {}
     dearest_first = sorted(range(len(genotypes)), key=lambda p: -costs[p])
     for p in dearest_first:
         worker = loads.index(min(loads))
         loads[worker] += costs[p]
         activation = activation_in(shapes[p]) if are_dense[p] else RELU
-        bundle = (worker, genotypes[p].family, are_dense[p], activation)
+        bundle = (worker, genotypes[p].family, are_dense[p], activation, phase_starts[p])
         bundles.setdefault(bundle, []).append(p)
 
     shares = []
-    for (worker, family, is_dense, activation), members in sorted(bundles.items()):
+    for kind, members in sorted(bundles.items()):
+        worker, family, is_dense, activation, phase_start = kind
         members.sort()
         if is_dense:
             # by depth, then widths, then place: the sort keeps the order of equals
             members.sort(key=lambda p: _sizes(shapes[p]))
-        shares.append(Share(worker, family, is_dense, activation, tuple(members)))
+        shares.append(Share(worker, family, is_dense, activation, phase_start, tuple(members)))
     return shares
 
 

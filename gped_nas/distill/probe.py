@@ -66,7 +66,7 @@ def probe(
         Interrupted: ``should_stop`` said so.
     """
     course = Course(data, shortened(recipe), seed, validation)
-    tried = [genotype.replace(group_penalty=0.0) for genotype in genotypes]
+    tried = [genotype.unpruned for genotype in genotypes]
     fresh = begin(course, tried, device=device)
 
     students: list[Trainee] = []

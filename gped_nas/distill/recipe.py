@@ -225,18 +225,27 @@ class Recipe(Config):
 
     @property
     def prune_step(self) -> int:
-        """The step after which dead units are removed.
+        """The step after which dead units are removed of students that name no share of their own.
 
         It is a multiple of ``prox_every`` where there is room for one.
         """
-        step = max(1, round(self.steps * self.prune_at))
+        return self._prune_step(self.prune_at)
+
+    def prune_step_of(self, genotype: Genotype) -> int:
+        """The step after which a student's dead units are removed."""
+        share: Any = dict(genotype.values).get("prune_at", self.prune_at)
+        return self._prune_step(float(share))
+
+    def _prune_step(self, share: float) -> int:
+        step = max(1, round(self.steps * share))
         if step < self.prox_every:
             return step
         return step - step % self.prox_every
 
-    def phase_start(self, step: int) -> int:
-        """The first step of the phase that this step is in."""
-        return self.prune_step if step >= self.prune_step else 0
+    def phase_start(self, step: int, genotype: Genotype) -> int:
+        """The first step of the phase that a student is in at this step."""
+        prune_step = self.prune_step_of(genotype)
+        return prune_step if step >= prune_step else 0
 
     @property
     def rung_steps(self) -> tuple[int, ...]:
@@ -244,9 +253,18 @@ class Recipe(Config):
         steps = {max(1, round(self.steps * (i + 1) / self.rungs)) for i in range(self.rungs)}
         return tuple(sorted(steps))
 
-    def shrinks_after(self, step: int) -> bool:
-        """Whether a proximal step of the group lasso follows this step of the first phase."""
-        return (step + 1) % self.prox_every == 0 or step + 1 == self.prune_step
+    def shrinks_after(self, step: int, prune_step: int) -> bool:
+        """Whether a proximal step of the group lasso follows this step of the first phase.
+
+        Args:
+            step: counted from 0.
+            prune_step: of the student.
+        """
+        return (step + 1) % self.prox_every == 0 or step + 1 == prune_step
+
+    def num_shrinks_left(self, step: int, prune_step: int) -> int:
+        """How many proximal steps follow this step of the first phase, that after it included."""
+        return -(-(prune_step - step - 1) // self.prox_every) + 1
 
     def lr_since_shrink(self, step: int) -> float:
         """The sum of step sizes over which the proximal step after ``step`` acts."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gped_nas import device as devices
+from gped_nas.distill.budget import BudgetPath
 from gped_nas.distill.bundle import Bundle, InTurn
 from gped_nas.distill.certified import WorstLoss
 from gped_nas.distill.feed import Batch, DistillationSet, SharedFeed
@@ -43,6 +44,7 @@ class Classroom:
         feed: a batch for each step, from the call's first one on.
         schedule: batches and step sizes of all steps of the call, where the device finds them
             itself; None where batches are fed.
+        input_shape: of one plain input, whatever frame ``data`` is in.
     """
 
     data: DistillationSet
@@ -52,6 +54,15 @@ class Classroom:
     num_workers: int
     feed: Iterator[Batch]
     schedule: DeviceSchedule | None
+    input_shape: tuple[int, ...]
+
+    def path(self, student: Trainee) -> BudgetPath | None:
+        """A student's way to its budget; None where it has none, or is there."""
+        genotype = student.genotype
+        is_there = self.recipe.phase_start(student.step, genotype) > 0
+        if genotype.budget is None or is_there:
+            return None
+        return BudgetPath(genotype, self.input_shape, self.data.layout.num_outputs)
 
     def bundle(self, share: Share, students: Sequence[Trainee]) -> Bundle:
         """An empty bundle for the students of a share, in their order."""
@@ -139,16 +150,22 @@ class Team:
             [student.genotype for student in students],
             shapes,
             are_dense,
+            [recipe.phase_start(start, student.genotype) for student in students],
             input_shape=input_shape,
             batch_size=batch_size,
             num_workers=room.num_workers,
         )
         num_workers = max(share.worker for share in shares) + 1
         self._workers: list[list[tuple[Share, TrainedBundle]]] = [[] for _ in range(num_workers)]
-        updates = start - recipe.phase_start(start)
         for share in shares:
             members = [students[i] for i in share.members]
-            trained = TrainedBundle(room.bundle(share, members), members, recipe, updates=updates)
+            trained = TrainedBundle(
+                room.bundle(share, members),
+                members,
+                recipe,
+                updates=start - share.phase_start,
+                paths=[room.path(student) for student in members],
+            )
             self._workers[share.worker].append((share, trained))
 
         self._largest_product = max(
@@ -207,10 +224,10 @@ class Team:
     def _follow(self, share: Share, trained: TrainedBundle, losses_P: Tensor, step: int) -> None:
         """What comes after an update: shrinking or averaging, and points of the loss curves."""
         recipe = self._room.recipe
-        if step >= recipe.prune_step:
+        if share.phase_start > 0:
             trained.add_to_average()
-        elif recipe.shrinks_after(step):
-            trained.shrink(recipe.lr_since_shrink(step))
+        else:
+            trained.shrink_after(step)
 
         if step % LOG_EVERY == 0 or step + 1 == recipe.steps:
             # a copy: a replayed step writes its losses to the same place

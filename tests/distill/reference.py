@@ -26,6 +26,7 @@ from gped_nas.targets.base import Expectations
 from gped_nas.targets.label import LabelQuantileSettings
 from gped_nas.targets.layout import LABELS, HeadLayout
 from tests.distill import reference_norms
+from tests.distill.reference_budget import Budgeted, prices_of, set_to_zero
 
 Prox = Callable[[Tensor, Tensor, float, float], Tensor]
 
@@ -71,9 +72,10 @@ def distill_one(
     generator = torch.Generator().manual_seed(student_seed(seed, genotype))
     family = FAMILIES[genotype.family]
     params = family.initialize(data.shapes(genotype), generator=generator)
+    plain_shape = tuple(data.inputs.shape[1:])
     if not recipe.components:
         feed = CachedFeed(data, recipe, seed)
-        return _train_and_prune(genotype, params, data, recipe, feed, prox, ridge)
+        return _train_and_prune(genotype, params, data, recipe, feed, prox, ridge, plain_shape)
 
     frame = fit(data.inputs, recipe.components)
     in_frame = replace(data, inputs=frame.project(data.inputs))
@@ -82,7 +84,7 @@ def distill_one(
     feed: Iterator[Batch] = CachedFeed(in_frame, recipe, seed)
     if data.fresh is not None:
         feed = ((frame.project(x), shown) for x, shown in CachedFeed(data, recipe, seed))
-    trained = _train_and_prune(genotype, params, in_frame, recipe, feed, prox, ridge)
+    trained = _train_and_prune(genotype, params, in_frame, recipe, feed, prox, ridge, plain_shape)
     return frame.leave(trained, layer)
 
 
@@ -94,13 +96,15 @@ def _train_and_prune(
     feed: Iterator[Batch],
     prox: Prox,
     ridge: float,
+    plain_shape: tuple[int, ...],
 ) -> Params:
-    penalized = range(recipe.prune_step)
-    params = _train(genotype, params, data, recipe, feed, penalized, prox, ridge)
+    prune_step = recipe.prune_step_of(genotype)
+    penalized = range(prune_step)
+    params = _train(genotype, params, data, recipe, feed, penalized, prox, ridge, plain_shape)
 
     params = compact(genotype.family, params)
-    fine_tuning = range(recipe.prune_step, recipe.steps)
-    return _train(genotype, params, data, recipe, feed, fine_tuning, None, ridge)
+    fine_tuning = range(prune_step, recipe.steps)
+    return _train(genotype, params, data, recipe, feed, fine_tuning, None, ridge, plain_shape)
 
 
 def _train(
@@ -112,6 +116,7 @@ def _train(
     steps: range,
     prox: Prox | None,
     ridge: float,
+    plain_shape: tuple[int, ...],
 ) -> Params:
     """One phase: the first with a proximal step, the second without one and with averages."""
     norm = reference_norms.of(genotype)
@@ -147,7 +152,13 @@ def _train(
             for name, leaf in leaves.items():
                 average[name] = average[name] + weight * (leaf.detach().double() - average[name])
         elif (step + 1) % recipe.prox_every == 0 or step == steps[-1]:
-            _shrink(genotype, leaves, optimizer, prox, lr_sum, norm)
+            if genotype.budget is None:
+                _shrink(genotype, leaves, optimizer, prox, lr_sum, norm)
+            else:
+                ends = [s for s in steps if (s + 1) % recipe.prox_every == 0 or s == steps[-1]]
+                num_left = len([s for s in ends if s >= step])
+                budgeted = Budgeted(genotype, plain_shape, data.layout.num_outputs)
+                _shrink_to_budget(budgeted, leaves, optimizer, prox, num_left, norm)
             lr_sum = 0.0
 
     if prox is None and recipe.average:
@@ -332,11 +343,42 @@ def _shrink(
         return
 
     shapes = shapes_of(leaves)
-    for group in FAMILIES[genotype.family].groups(shapes):
+    for group in genotype.prunable(shapes):
         names, factor = norm.penalized(group.weights, shapes)
         weights = [leaves[name].data for name in names]
         scale = rows_of([optimizer.metric(name) for name in names])
         write_rows(weights, prox(rows_of(weights), scale, lr_sum, penalty * factor))
+
+
+def _shrink_to_budget(
+    budgeted: Budgeted,
+    leaves: Params,
+    optimizer: "_Optimizer",
+    prox: Prox,
+    num_left: int,
+    norm: reference_norms.Norm,
+) -> None:
+    """The proximal step on the way to a budget, or after the last one what lies beyond it."""
+    by_length = dict(budgeted.genotype.values).get("prune_criterion") == "magnitude"
+    shapes = shapes_of(leaves)
+    penalized = [norm.penalized(group.weights, shapes) for group in budgeted.groups]
+    prices = []
+    for names, factor in penalized:
+        rows = rows_of([leaves[name].data for name in names])
+        scale = rows_of([optimizer.metric(name) for name in names])
+        prices.append(prices_of(rows, scale, factor, by_length=by_length))
+
+    if num_left == 1:
+        set_to_zero(budgeted.removed(prices), [names for names, _ in penalized], leaves)
+        return
+
+    threshold = 0.0 if by_length else budgeted.threshold(prices, num_left)
+    if threshold == 0:
+        return
+    for names, factor in penalized:
+        weights = [leaves[name].data for name in names]
+        scale = rows_of([optimizer.metric(name) for name in names])
+        write_rows(weights, prox(rows_of(weights), scale, threshold, factor))
 
 
 def _centered(params: Params, x: Tensor, chain: Chain, centers: Centers) -> Tensor:

@@ -13,13 +13,14 @@ from gped_nas.models.base import FAMILIES, Genotype
 from tests.distill.populations import BY_ACTIVATION, CNN, MIXED, MLP, RESNET, fresh, make_data
 
 
-def shares(genotypes, num_workers=3, batch_size=16):
+def shares(genotypes, num_workers=3, batch_size=16, phase_starts=()):
     data = make_data(1)
     shapes = [data.shapes(g) for g in genotypes]
     return lay_out(
         genotypes,
         shapes,
         [g.family == "mlp" for g in genotypes],
+        phase_starts or [0] * len(genotypes),
         input_shape=(1, 6, 6),
         batch_size=batch_size,
         num_workers=num_workers,
@@ -67,6 +68,16 @@ def test_chains_of_each_activation_are_a_bundle_and_others_are_one(plenty):
     ]
 
 
+def test_who_is_pruned_is_no_bundle_with_who_is_not(plenty):
+    """An optimizer counts its updates from the beginning of the phase."""
+    shared = shares(MLP[:4], 1, phase_starts=[0, 40, 0, 60])
+    assert [(share.phase_start, share.members) for share in shared] == [
+        (0, (0, 2)),
+        (40, (1,)),
+        (60, (3,)),
+    ]
+
+
 def test_where_phases_run_other_units_than_relus_are_left_to_the_graph(monkeypatch):
     monkeypatch.setattr(team, "takes_phases", lambda kernel, device: True)
     room = team.Classroom(
@@ -77,10 +88,11 @@ def test_where_phases_run_other_units_than_relus_are_left_to_the_graph(monkeypat
         num_workers=1,
         feed=iter(()),
         schedule=None,
+        input_shape=(1, 6, 6),
     )
     kinds = {"relu": PhasedMlp, "tanh": FusedMlp, "silu": FusedMlp, "gelu": FusedMlp}
     for activation, kind in kinds.items():
-        share = Share(0, "mlp", is_dense=True, activation=activation, members=(0,))
+        share = Share(0, "mlp", is_dense=True, activation=activation, phase_start=0, members=(0,))
         students = fresh([MLP[2].replace(activation=activation)])
         assert type(room.bundle(share, students)) is kind
 

@@ -135,7 +135,11 @@ def test_no_rungs_are_nowhere():
 def test_proximal_steps_act_over_every_step_of_the_first_phase_once(steps, prune_at, prox_every):
     recipe = Recipe(steps=steps, prune_at=prune_at, prox_every=prox_every, warmup=3)
     first_phase = range(recipe.prune_step)
-    lr_sums = [recipe.lr_since_shrink(step) for step in first_phase if recipe.shrinks_after(step)]
+    lr_sums = [
+        recipe.lr_since_shrink(step)
+        for step in first_phase
+        if recipe.shrinks_after(step, recipe.prune_step)
+    ]
     assert sum(lr_sums) == pytest.approx(sum(recipe.lr_at(step) for step in first_phase))
 
 

@@ -272,8 +272,8 @@ def test_who_has_left_stays_away(monkeypatch, tmp_path):
             if student.genotype == MIXED[0] and step == 24:
                 student.rungs = (*student.rungs[:-1], (step, -1.0))
 
-    def has_lost(rungs, recipe):
-        return rungs[-1][1] < 0 or is_out_of_patience(rungs, recipe)
+    def has_lost(rungs, recipe, prune_step):
+        return rungs[-1][1] < 0 or is_out_of_patience(rungs, recipe, prune_step)
 
     monkeypatch.setattr(kernel._Training, "_look", look_and_lose)
     monkeypatch.setattr(kernel, "is_out_of_patience", has_lost)

@@ -100,7 +100,7 @@ def test_one_leaves_and_its_siblings_go_on_as_without_it(losing, optimizer, aver
     recipe = Recipe(**settings, rungs=10, patience=2)
     students = run(MIXED, recipe)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel, "is_out_of_patience", lambda rungs, recipe: False)
+        patch.setattr(kernel, "is_out_of_patience", lambda rungs, recipe, at: False)
         all_stay = run(MIXED, recipe)
 
     leaver = students[0]
@@ -131,7 +131,7 @@ def test_a_student_that_leaves_is_the_one_of_its_last_rung(losing, monkeypatch):
 
 def test_training_ends_when_everyone_has_left(monkeypatch):
     reports = []
-    monkeypatch.setattr(kernel, "is_out_of_patience", lambda rungs, recipe: len(rungs) == 7)
+    monkeypatch.setattr(kernel, "is_out_of_patience", lambda rungs, recipe, at: len(rungs) == 7)
     students = run(
         MIXED[:2], Recipe(**BASE, rungs=10, patience=1), progress=lambda *args: reports.append(args)
     )
@@ -143,7 +143,7 @@ def leaves_after(losses, patience, prune_step=20):
     recipe = Recipe(**BASE, rungs=10, patience=patience)
     assert recipe.prune_step == prune_step
     rungs = [(4 * (i + 1), value) for i, value in enumerate(losses)]
-    return is_out_of_patience(rungs, recipe)
+    return is_out_of_patience(rungs, recipe, recipe.prune_step)
 
 
 @pytest.mark.parametrize(

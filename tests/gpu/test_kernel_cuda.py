@@ -85,7 +85,9 @@ def test_some_leave_and_the_others_go_on(optimizer, graphs, monkeypatch):
                 student.rungs = (*student.rungs[:-1], (step, mark))
 
     monkeypatch.setattr(kernel._Training, "_look", look_and_mark)
-    monkeypatch.setattr(kernel, "is_out_of_patience", lambda rungs, recipe: rungs[-1][1] == mark)
+    monkeypatch.setattr(
+        kernel, "is_out_of_patience", lambda rungs, recipe, at: rungs[-1][1] == mark
+    )
     recipe = recipe_of(optimizer, rungs=10, patience=1)
     students = run(MIXED, recipe, validation=make_data(30, seed=1))
     assert [len(student.rungs) for student in students] == [7, 7, 10, 10, 10, 10]
