@@ -92,6 +92,7 @@ __all__ = [
     "export_posterior",
     "export_student",
     "judge",
+    "known_cost",
     "load_dataset",
     "load_ensemble",
     "load_space",
@@ -200,3 +201,25 @@ def cost(
 
     num_outputs = HeadLayout(targets, num_classes).num_outputs
     return genotype_cost(genotype, tuple(input_shape), num_outputs)
+
+
+def known_cost(
+    genotype: "Genotype",
+    *,
+    input_shape: Sequence[int],
+    num_classes: int,
+    targets: Sequence[str] = ("predictive",),
+) -> dict[str, int]:
+    """The costs of a genotype that are known before its student is trained, by name.
+
+    All of them where nothing is pruned; those of the budget where it has one, within 2 % of which
+    its student ends where units are small enough; none with a group penalty.
+
+    Args:
+        genotype, input_shape, num_classes, targets: see ``cost``.
+    """
+    from gped_nas.models import costs
+    from gped_nas.targets.layout import HeadLayout
+
+    num_outputs = HeadLayout(targets, num_classes).num_outputs
+    return costs.known_cost(genotype, tuple(input_shape), num_outputs)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,8 +38,8 @@ from gped_nas.evaluate.metrics import reliability
 from gped_nas.evaluate.predictions import AnyPredictions
 from gped_nas.evaluate.student import StudentPredictor, population_predictions
 from gped_nas.io import environment
-from gped_nas.models.base import FAMILIES, Genotype
-from gped_nas.models.costs import cost_of, macs_by_operator
+from gped_nas.models.base import FAMILIES, Genotype, Shapes
+from gped_nas.models.costs import budgeted_cost, cost_of, macs_by_operator
 from gped_nas.search.ledger import Claim
 from gped_nas.search.record import Above, TrialRecord
 
@@ -354,6 +355,7 @@ class Trainer:
             "reliability": reliability(predictions, labels),
             "macs_by_operator": counted_macs,
             "dead_units": trained.num_dead,
+            **_budget(genotype, shapes, dataset.input_shape),
             "seed": trained.seed,
             "trained_with": list(trial.together),
             "recipe": self.recipe.to_record(),
@@ -442,6 +444,17 @@ def _thin(curve: tuple[tuple[int, float], ...]) -> Iterable[tuple[int, float]]:
     """At most about ``CURVE_POINTS`` points of a curve, its last one among them."""
     step = max(1, len(curve) // CURVE_POINTS)
     return [*curve[:-1:step], curve[-1]]
+
+
+def _budget(
+    genotype: Genotype, shapes: Shapes, input_shape: tuple[int, ...]
+) -> dict[str, dict[str, Any]]:
+    """What a record says of a student's budget: how near below it the network is."""
+    budget = genotype.budget
+    if budget is None:
+        return {}
+    reached = budgeted_cost(budget, genotype.family, shapes, input_shape)
+    return {"budget": {**asdict(budget), "reached": reached}}
 
 
 def keep_only(folder: Path, trials: Iterable[int]) -> None:

@@ -190,6 +190,7 @@ def show(
     """
     from gped_nas.api import open_study
     from gped_nas.evaluate.measured import by_name
+    from gped_nas.models.labels import budget_text
 
     opened = open_study(study, storage=storage, out=out)
     record = opened.find(trial)
@@ -205,6 +206,8 @@ def show(
         "seconds": record.seconds,
         **_standing_in_region(record, opened),
     }
+    if "budget" in record.extra:
+        summary["budget"] = budget_text(record.extra["budget"], record.extra["dead_units"])
     if format is Format.csv:
         print_pairs({**summary, **record.values}, format)
         return

@@ -26,9 +26,8 @@ from torch import Tensor
 
 from gped_nas.models.base import Genotype
 from gped_nas.models.costs import budgeted_cost, with_units
+from gped_nas.models.labels import CLOSE_TO_BUDGET
 
-CLOSE = 0.98
-"""Share of a budget from which on a network is close enough to it."""
 _MOST_MOVED = 3
 """Units of a group that may be taken or left beside the threshold's."""
 _BELOW_WHOLE_GROUP = 0.99
@@ -78,7 +77,7 @@ class BudgetPath:
         """
         ranked = _Ranked(prices)
         counts = ranked.counts_without(self._num_removed(ranked))
-        if counts != ranked.whole and self.cost(counts) < CLOSE * self._budget.most:
+        if counts != ranked.whole and self.cost(counts) < CLOSE_TO_BUDGET * self._budget.most:
             counts = self._nearest_below(ranked, counts)
 
         kept = []
@@ -117,7 +116,7 @@ class BudgetPath:
             cost = self.cost(near)
             if cost > self._budget.most:
                 continue
-            is_close = cost >= CLOSE * self._budget.most
+            is_close = cost >= CLOSE_TO_BUDGET * self._budget.most
             rank = (is_close, 0.0 if is_close else float(cost), ranked.worth(near))
             if rank > best_rank:
                 best, best_rank = near, rank

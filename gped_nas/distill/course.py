@@ -22,6 +22,7 @@ from gped_nas.errors import ConfigError
 from gped_nas.io import canonical_json
 from gped_nas.models.activations import RELU, activation_in
 from gped_nas.models.base import FAMILIES, Genotype, Shapes
+from gped_nas.models.costs import check_budget
 from gped_nas.models.dense import dense_chain, reads_rows
 
 BASE_WIDTH = 64
@@ -73,10 +74,13 @@ def begin(
             all of these students.
 
     Raises:
-        ConfigError: see ``check_form``.
+        ConfigError: see ``check_form`` and ``check_budget``.
     """
     data, recipe = course.data, course.recipe
-    check_form(recipe, genotypes, tuple(data.inputs.shape[1:]), "recipe")
+    input_shape = tuple(data.inputs.shape[1:])
+    check_form(recipe, genotypes, input_shape, "recipe")
+    for genotype in genotypes:
+        check_budget(genotype, input_shape, data.layout.num_outputs, str(genotype))
 
     precision = decided(recipe, genotypes, data, device).precision
     entrance = _Entrance.here(course)

@@ -22,6 +22,26 @@ COSTS: dict[str, str] = {**COUNTED_COSTS, **TIMED_COSTS}
 """Name to label of every cost; all are minimized."""
 
 
+CLOSE_TO_BUDGET = 0.98
+"""Share of a budget from which on a network is close enough to it."""
+
+
+def budget_text(budget: Mapping[str, Any], num_dead: int) -> str:
+    """How a student lies under its budget, for people: ``macs 19,800 of 20,000``.
+
+    Args:
+        budget: ``cost``, ``most``, ``reached``; of bytes the ``dtype`` that they are counted in.
+        num_dead: units that were removed.
+    """
+    as_stored = f" as {budget['dtype']}" if budget.get("dtype") else ""
+    text = f"{budget['cost']}{as_stored} {budget['reached']:,} of {budget['most']:,}"
+    if num_dead == 0:
+        return f"{text}: nothing is removed"
+    if budget["reached"] < CLOSE_TO_BUDGET * budget["most"]:
+        return f"{text}: the nearest below that its units allow"
+    return text
+
+
 def genotype_text(values: Mapping[str, Any]) -> str:
     """A genotype on one line, its family first; a penalty of zero is left out.
 
@@ -71,6 +91,8 @@ def _short_value(name: str, value: Any) -> str:
         if name != "width":
             return f"{name} {value_text(value[0] if is_uniform else value)}"
         return f"{len(value)}x{value[0]}" if is_uniform and len(value) > 3 else value_text(value)
+    if name.startswith("prune_to_"):
+        return f"\u2264{value:,} {name.removeprefix('prune_to_').replace('_', ' ')}"
     return value if isinstance(value, str) else f"{name} {value}"
 
 

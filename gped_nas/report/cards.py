@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gped_nas.evaluate.shares import wilson
+from gped_nas.models.labels import budget_text
 from gped_nas.report import words
 from gped_nas.report.records import Data, plain
 from gped_nas.search.record import TrialRecord
@@ -31,6 +32,7 @@ def card_data(snapshot: StudySnapshot, data: Data) -> Data:
         "macs_by_operator": plain(record.extra.get("macs_by_operator", {})),
         "reliability": bins(record.extra.get("reliability", [])),
         "dead_units": plain(record.extra.get("dead_units")),
+        "budget": _budget(record),
         "seed": plain(record.extra.get("seed")),
         "weights": f"students/{record.trial}/weights.safetensors",
         "spread": plain(evidence.get("spread")),
@@ -38,6 +40,12 @@ def card_data(snapshot: StudySnapshot, data: Data) -> Data:
         "classes": classes(evidence.get("confusion", ()), names),
         "examples": [_example(example, names) for example in evidence.get("examples", ())],
     }
+
+
+def _budget(record: TrialRecord) -> str | None:
+    """How the student lies under its budget; None where it has none."""
+    budget = record.extra.get("budget")
+    return budget_text(budget, record.extra["dead_units"]) if budget else None
 
 
 def bins(rows: Any) -> list[Data]:

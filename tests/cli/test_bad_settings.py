@@ -53,6 +53,42 @@ BAD_SETTINGS = {
         ("expected_entropy",),
     ),
     "no trials": ("search.n_trials=0", ("search.n_trials", "found 0", "1")),
+    "a budget below the smallest network": (
+        "students.0.genotype.prune_to={macs: 70}",
+        ("students[0].genotype.prune_to", "found macs 70", "at least 76", "raise the budget"),
+    ),
+    "a range of budgets whose low end is below it": (
+        "students.0.genotype.prune_to={storage_bytes: {int: [100, 4000]}}",
+        ("genotype.prune_to", "found storage_bytes 100 as int8", "at least"),
+    ),
+    "a budget of what no network is pruned to": (
+        "students.0.genotype.prune_to={mac: 700}",
+        ("genotype.prune_to", "found 'mac'", "'macs'"),
+    ),
+    "a budget beside a penalty": (
+        "students.0.genotype.prune_to={macs: 700}\0students.0.genotype.group_penalty=0.1",
+        ("genotype.prune_to", "beside group_penalty 0.1", "leave the other out"),
+    ),
+    "a criterion without a budget": (
+        "students.0.genotype.prune_criterion=magnitude",
+        ("genotype.prune_criterion", "magnitude without prune_to", "add prune_to"),
+    ),
+    "an exempt layer that no student has": (
+        "students.0.genotype.prune_exempt=layer.0\0students.0.genotype.prune_to={macs: 700}",
+        ("genotype.prune_exempt", "'layer.0'", "'layers.0'"),
+    ),
+    "a share of the training above one": (
+        "students.0.genotype.prune_at={float: [0.5, 1.5]}",
+        ("genotype.prune_at", "found 1.5", "between 0 and 1"),
+    ),
+    "a factor of zero": (
+        "students.0.genotype.width={times: [4, 2], choices: [0, 1]}",
+        ("genotype.width", "found the factor 0", "above 0"),
+    ),
+    "factors of too few layers": (
+        "students.0.genotype.width={times: [4], choices: [1, 2]}",
+        ("genotype.width", "found 1 entries", "each of 2 layers"),
+    ),
     "negative seed": ("seed=-1", ("seed", "found -1", "0")),
     "samples that chains cannot share": (
         "teacher.method.num_samples=5",

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gped_nas.distill.budget import CLOSE, BudgetPath
+from gped_nas.distill.budget import BudgetPath
 from gped_nas.distill.course import Course, begin
 from gped_nas.distill.kernel import distill, train
 from gped_nas.distill.pruning import prox_group_lasso
@@ -15,6 +15,7 @@ from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.training import TrainedBundle
 from gped_nas.models.base import Genotype, shapes_of
 from gped_nas.models.costs import budgeted_cost, genotype_cost
+from gped_nas.models.labels import CLOSE_TO_BUDGET
 from tests.distill.populations import CPU, make_data, relative_difference
 from tests.distill.reference import distill_one
 from tests.distill.reference_budget import Budgeted
@@ -156,7 +157,7 @@ def test_every_family_lands_within_two_percent_under_its_budget(landed, family):
             share = share_of_budget(student.genotype, student.params)
             shares[str(student.genotype.budget)] = share
     assert len(shares) == 5
-    assert all(CLOSE <= share <= 1 for share in shares.values()), shares
+    assert all(CLOSE_TO_BUDGET <= share <= 1 for share in shares.values()), shares
 
 
 KINDS = {

@@ -641,6 +641,7 @@ def test_shipped_spaces_load_by_name():
     ("name", "shape"),
     [
         ("mnist_cnn", (1, 28, 28)),
+        ("mnist_grid", (1, 28, 28)),
         ("fashion_cnn", (1, 28, 28)),
         ("fashion_resnet", (1, 28, 28)),
         ("cifar_cnn", (3, 32, 32)),
