@@ -1,6 +1,5 @@
 """Students pruned to budgets: units by hand, against the slow oracle, and where families land."""
 
-import dataclasses
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ from gped_nas.distill.pruning import prox_group_lasso
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.training import TrainedBundle
 from gped_nas.models.base import Genotype, shapes_of
-from gped_nas.models.costs import budgeted_cost, genotype_cost
+from gped_nas.models.costs import budgeted_cost, with_units
 from gped_nas.models.labels import CLOSE_TO_BUDGET
 from tests.distill.populations import CPU, make_data, relative_difference
 from tests.distill.reference import distill_one
@@ -30,13 +29,15 @@ NORMED = Genotype("cnn", depth=2, width=[6, 8], kernel=3, padding="same", norm="
 
 
 def budget_for(genotype, share, value="prune_to_macs"):
-    """The genotype with a budget of so much of what it costs whole."""
-    costs = dataclasses.asdict(genotype_cost(genotype, SHAPE, NUM_OUTPUTS))
-    cost = value.removeprefix("prune_to_")
-    if cost.endswith("_bytes"):
-        stored = genotype.replace(storage_dtype=cost.removesuffix("_bytes"))
-        costs = {cost: genotype_cost(stored, SHAPE, NUM_OUTPUTS).storage_bytes}
-    return genotype.replace(**{value: round(share * costs[cost])})
+    """The genotype with a budget this share of the way from its smallest network to the whole."""
+    shapes = genotype.shapes(SHAPE, NUM_OUTPUTS)
+    groups = genotype.prunable(shapes)
+    budget = genotype.replace(**{value: 1}).budget
+    least, most = (
+        budgeted_cost(budget, genotype.family, each, SHAPE)
+        for each in (with_units(shapes, groups, [1] * len(groups)), shapes)
+    )
+    return genotype.replace(**{value: round(least + share * (most - least))})
 
 
 def share_of_budget(genotype, params):
@@ -94,10 +95,10 @@ def test_a_price_that_is_no_number_ends_nothing():
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_bisection_finds_what_walking_up_finds(data):
-    genotype = budget_for(WHOLE[data.draw(st.sampled_from(sorted(WHOLE)))], 0.5)
-    share = data.draw(st.floats(0.3, 1.1))
+    whole = WHOLE[data.draw(st.sampled_from(sorted(WHOLE)))]
+    share = data.draw(st.floats(0, 1.1))
     value = data.draw(st.sampled_from(["prune_to_macs", "prune_to_params", "prune_to_int8_bytes"]))
-    genotype = budget_for(genotype.unpruned, share, value)
+    genotype = budget_for(whole, share, value)
     path = BudgetPath(genotype, SHAPE, NUM_OUTPUTS)
     oracle = Budgeted(genotype, SHAPE, NUM_OUTPUTS)
 
