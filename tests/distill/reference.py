@@ -369,7 +369,7 @@ def _shrink_to_budget(
         prices.append(prices_of(rows, scale, factor, by_length=by_length))
 
     if num_left == 1:
-        set_to_zero(budgeted.removed(prices), [names for names, _ in penalized], leaves)
+        set_to_zero(budgeted.landed(prices), [names for names, _ in penalized], leaves)
         return
 
     threshold = 0.0 if by_length else budgeted.threshold(prices, num_left)

@@ -64,6 +64,52 @@ class Budgeted:
             removed.append(units[len(removed)])
         return removed
 
+    def landed(self, prices: Sequence[Sequence[float]]) -> list[Unit]:
+        """Those that go at the end: the cheapest, or near that what is close to the budget."""
+        removed = self.removed(prices)
+        assert self.genotype.budget is not None
+        most = self.genotype.budget.most
+        if not removed or self.cost(removed) >= 0.98 * most:
+            return removed
+
+        num_gone = [0] * len(prices)
+        for _, group, _ in removed:
+            num_gone[group] += 1
+        tried = [(self._rank(removed, prices), removed)]
+        for i in range(len(prices)):
+            for j in range(i + 1):
+                for of_first in range(-3, 4):
+                    for of_second in range(-3, 4):
+                        gone = list(num_gone)
+                        gone[i] += of_first
+                        gone[j] += of_second
+                        near = self._without(gone, prices)
+                        if near is not None and self.cost(near) <= most:
+                            tried.append((self._rank(near, prices), near))
+        return max(tried, key=lambda pair: pair[0])[1]
+
+    def _without(
+        self, num_gone: Sequence[int], prices: Sequence[Sequence[float]]
+    ) -> list[Unit] | None:
+        """So many of each group's cheapest; None where a group would be gone or had back."""
+        removed: list[Unit] = []
+        for group, (num, of_group) in enumerate(zip(num_gone, prices, strict=True)):
+            num_zero = sum(price == 0 for price in of_group)
+            if not num_zero <= num < len(of_group):
+                return None
+            places = sorted(range(len(of_group)), key=lambda place: of_group[place])
+            removed += [(of_group[place], group, place) for place in places[:num]]
+        return removed
+
+    def _rank(
+        self, removed: Sequence[Unit], prices: Sequence[Sequence[float]]
+    ) -> tuple[bool, float, float]:
+        assert self.genotype.budget is not None
+        cost = self.cost(removed)
+        is_close = cost >= 0.98 * self.genotype.budget.most
+        worth = sum(map(sum, prices)) - sum(price for price, _, _ in removed)
+        return is_close, 0.0 if is_close else float(cost), worth
+
     def threshold(self, prices: Sequence[Sequence[float]], num_left: int) -> float:
         """A share of what would meet the budget at once, with which no group goes whole."""
         removed = self.removed(prices)
