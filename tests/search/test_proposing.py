@@ -309,6 +309,29 @@ def test_costs_without_pruning_are_exact():
     assert (sd == 0).all()
 
 
+def test_costs_of_a_budget_are_known():
+    ranges = {"depth": 1, "width": {"int": [2, 9]}, "prune_to": {"macs": {"int": [20, 60]}}}
+    space = space_of(("mlp", ranges))
+    whole = Genotype("mlp", depth=1, width=9)
+    costs = genotype_cost(whole, SHAPE, OUTPUTS)
+    genotypes = [
+        whole.replace(prune_to_macs=30),
+        whole.replace(prune_to_flops=50),
+        whole.replace(prune_to_macs=costs.macs),
+        whole.replace(prune_to_float32_bytes=400),
+    ]
+    features = Features(random_genotypes(space, 64, 0))
+    model = CostModel(
+        ("macs", "params", "storage_bytes"), [], features, DrawnCosts(space, facts_for(space))
+    )
+    expected = model.of(genotypes)
+    macs, sd = expected["macs"]
+    np.testing.assert_allclose(10 ** macs[:3], [30, 25, costs.macs], rtol=1e-12)
+    assert (sd[:3] == 0).all()
+    np.testing.assert_allclose(10 ** expected["params"][0][2], costs.params, rtol=1e-12)
+    np.testing.assert_allclose(10 ** expected["storage_bytes"][0][3], 400, rtol=1e-12)
+
+
 def test_inputs_of_a_genotype_say_each_thing_once():
     """The width of all layers is one input; words are one each; the storage type is none."""
     sample = random_genotypes(space_of(), 256, 0)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gped_nas.models.base import STORAGE_DTYPES, Genotype
+from gped_nas.models.base import Genotype
+from gped_nas.models.pruning import STORAGE_DTYPES
 from gped_nas.search.dimensions import Choice
 from gped_nas.search.space import SearchSpace
 

@@ -3,6 +3,7 @@
 A drawn network's costs are known. Group penalties remove units, and how many is learned from
 students that were trained: a Gaussian process of log10(cost left / cost drawn), one a cost. Drawn
 costs alone are upper bounds, and a search that takes them for costs never sees what pruning is for.
+Of a genotype with a budget, what the budget counts is known.
 """
 
 import functools
@@ -51,14 +52,38 @@ class DrawnCosts:
 
     def of(self, genotype: Genotype) -> dict[str, float]:
         """Each cost by name."""
-        dtypes: tuple[str, ...] = (genotype[DTYPE],)
-        if self._space.search.every_dtype:
-            dtypes = self._dtypes.get(genotype.family, dtypes)
+        dtypes = self._dtypes_of(genotype)
         values = tuple(item for item in genotype.values if item[0] not in COMMON_VALUES)
         macs, params, num_bytes = _costs_of_shapes(
             genotype.family, values, dtypes, self._facts.input_shape, self._facts.num_outputs
         )
         return {"macs": macs, "flops": 2 * macs, "params": params, "storage_bytes": num_bytes}
+
+    def after_budget(self, genotype: Genotype) -> dict[str, float]:
+        """The costs that a genotype's budget makes known, by name; none where it has no budget.
+
+        All of them where the drawn network meets it; see ``models.costs.known_cost``.
+        """
+        budget = genotype.budget
+        if budget is None or budget.dtype not in (None, *self._dtypes_of(genotype)):
+            return {}
+
+        drawn = self.of(genotype)
+        if drawn[budget.cost] <= budget.most:
+            return drawn
+        most = float(budget.most)
+        if budget.cost == "macs":
+            return {"macs": most, "flops": 2 * most}
+        if budget.cost == "flops":
+            return {"macs": most / 2, "flops": most}
+        return {budget.cost: most}
+
+    def _dtypes_of(self, genotype: Genotype) -> tuple[str, ...]:
+        """The storage types that a student is told in."""
+        dtypes: tuple[str, ...] = (genotype[DTYPE],)
+        if self._space.search.every_dtype:
+            dtypes = self._dtypes.get(genotype.family, dtypes)
+        return dtypes
 
 
 @functools.lru_cache(maxsize=65_536)
@@ -108,7 +133,7 @@ class CostModel:
         self._drawn = drawn
         self._features = features
 
-        pruned = [student for student in trained if may_be_pruned(student.genotype)]
+        pruned = [student for student in trained if student.genotype.is_pruned]
         self._inputs_ND = features.of([student.genotype for student in pruned])
         self._shares: dict[str, Floats] = {}
         for name in self._names:
@@ -119,7 +144,8 @@ class CostModel:
 
     def of(self, genotypes: Sequence[Genotype]) -> dict[str, tuple[Floats, Floats]]:
         """By cost, means (N,) and standard deviations (N,) of log10 of what is left."""
-        is_pruned_N = np.array([may_be_pruned(genotype) for genotype in genotypes])
+        is_pruned_N = np.array([genotype.is_pruned for genotype in genotypes])
+        known = [self._drawn.after_budget(genotype) for genotype in genotypes]
         drawn = [self._drawn.of(genotype) for genotype in genotypes]
         inputs_ND = self._features.of(genotypes)
 
@@ -128,7 +154,11 @@ class CostModel:
             mean_N = np.log10(np.array([costs[name] for costs in drawn]))
             share_N, sd_N = self._share(name, inputs_ND)
             share_N[~is_pruned_N], sd_N[~is_pruned_N] = 0.0, 0.0
-            predicted[name] = mean_N + share_N, sd_N
+            expected_N = mean_N + share_N
+            for n, costs in enumerate(known):
+                if name in costs:
+                    expected_N[n], sd_N[n] = np.log10(costs[name]), 0.0
+            predicted[name] = expected_N, sd_N
         return predicted
 
     def _share(self, name: str, inputs_ND: Floats) -> tuple[Floats, Floats]:
@@ -140,8 +170,3 @@ class CostModel:
         beliefs = fit(self._inputs_ND, shares).at(inputs_ND)
         # pruning adds nothing
         return np.minimum(beliefs.mean_C, 0.0), beliefs.sd_C
-
-
-def may_be_pruned(genotype: Genotype) -> bool:
-    """Whether a training may leave less than was drawn."""
-    return bool(genotype["group_penalty"] > 0)
