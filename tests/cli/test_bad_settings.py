@@ -55,7 +55,7 @@ BAD_SETTINGS = {
     "no trials": ("search.n_trials=0", ("search.n_trials", "found 0", "1")),
     "a budget below the smallest network": (
         "students.0.genotype.prune_to={macs: 70}",
-        ("students[0].genotype.prune_to", "found macs 70", "at least 76", "raise the budget"),
+        ("students[0].genotype.prune_to", "found macs 70", "at least 75", "raise the budget"),
     ),
     "a range of budgets whose low end is below it": (
         "students.0.genotype.prune_to={storage_bytes: {int: [100, 4000]}}",
