@@ -207,33 +207,6 @@ def test_no_step_goes_below_a_budget_and_the_last_meets_it(monkeypatch):
     assert costs[-1] <= genotype.budget.most
 
 
-def test_the_way_to_a_budget_makes_what_is_removed_at_its_end_small(monkeypatch):
-    """Beside a training without proximal steps, a lower threshold does it."""
-    land = BudgetPath.land
-    thresholds = []
-
-    def watch(self, prices):
-        thresholds.append(self.threshold(prices, 1))
-        return land(self, prices)
-
-    monkeypatch.setattr(BudgetPath, "land", watch)
-    recipe = Recipe(steps=200, batch_size=16, warmup=5, lr=0.02, prox_every=4)
-    genotype = budget_for(WIDE["mlp"], 0.3)
-    distill([genotype], make_data(), recipe, seed=0, device=CPU)
-    monkeypatch.setattr(BudgetPath, "threshold", lambda self, prices, num_left: 0.0)
-    monkeypatch.setattr(BudgetPath, "land", land)
-
-    def measure(self, prices):
-        monkeypatch.undo()
-        thresholds.append(self.threshold(prices, 1))
-        return land(self, prices)
-
-    monkeypatch.setattr(BudgetPath, "land", measure)
-    distill([genotype], make_data(), recipe, seed=0, device=CPU)
-    of_path, without = thresholds
-    assert 0 < of_path < without
-
-
 def test_a_budget_above_the_network_prunes_nothing():
     genotype = budget_for(WHOLE["mlp"], 1.0)
     (student,) = distill(
