@@ -27,7 +27,7 @@ def _describe_progress(standing: Any, age_s: float) -> dict[str, Any]:
     """Phase, rate and expected end of a run that said so some seconds ago."""
     rate, end = standing.per_second, standing.end
     left = None if end is None else max(0.0, end - standing.updated - age_s)
-    idle = getattr(standing, "idle_share", None)  # who trains in its own process has no such share
+    idle = standing.idle_share
     workers = {} if idle is None else {"workers": standing.workers, "idle share": round(idle, 3)}
     return {
         "phase": standing.place,

@@ -2,9 +2,8 @@
 
 import json
 import subprocess
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import gped_nas as gn
@@ -78,9 +77,7 @@ def test_what_workers_had_nothing_to_do_is_told() -> None:
     standing = Standing("tiny", STUDENTS, done=2.0, total=8, entered=100.0, updated=110.0)
     assert "workers" not in describe_running(standing, Path("tiny"))
 
-    with_workers = SimpleNamespace(**{**asdict(standing), "workers": 2, "idle_share": 0.0321})
-    for name in ("place", "words", "per_second", "end"):
-        setattr(with_workers, name, getattr(standing, name))
+    with_workers = replace(standing, workers=2, idle_share=0.0321)
     told = describe_running(with_workers, Path("tiny"))
     assert (told["workers"], told["idle share"]) == (2, 0.032)
     assert told["done"] == "2 of 8 trials" and told["per second"] == 0.2
