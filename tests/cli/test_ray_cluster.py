@@ -120,7 +120,6 @@ def test_a_cluster_that_does_not_answer_is_told(tmp_path: Path) -> None:
         "--address",
         "127.0.0.1:1",
         GPED_CACHE=str(tmp_path / "cache"),
-        RAY_gcs_rpc_server_reconnect_timeout_s="2",
     )
     assert result.code == 5, result.err
     assert "--address 127.0.0.1:1: no Ray cluster answers" in result.err

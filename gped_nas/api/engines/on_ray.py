@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -78,6 +79,7 @@ def _connect(workers: Workers) -> None:
     }
     try:
         if workers.address is not None:
+            _reach(workers.address)
             ray.init(address=workers.address, **quiet)
             return
         cores = max(device.usable_cores(), workers.num or 1)
@@ -95,6 +97,17 @@ def _connect(workers: Workers) -> None:
             f"{where}: no Ray cluster answers ({reason}); start one with `ray start --head`, or "
             "leave --address out"
         ) from None
+
+
+def _reach(address: str) -> None:
+    """Look whether anybody listens there: Ray ends the program where nobody does.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():  # else it is auto, or another word of Ray's
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def share_out(
