@@ -58,8 +58,9 @@ class Flatness:
     @property
     def sentence(self) -> str:
         """What to tell of a front that is flat."""
+        trials = "1 trial" if self.num_since == 1 else f"{self.num_since} trials"
         return (
-            f"The front is flat: in {self.num_since} trials after trial {self.trial} its "
+            f"The front is flat: in {trials} after trial {self.trial} its "
             f"hypervolume grew by {self.gain:.2g} to {self.hypervolume:.4g}, and the noise of that "
             f"is {self.noise:.2g} (standard deviation over {NUM_DRAWS} draws of the validation "
             "examples)."
