@@ -5,7 +5,6 @@ import json
 import gped_nas as gn
 from tests.cli.harness import Home, accepted, call, refused
 
-
 # the tiny space has no 40 trainings
 WIDE = ("--set", "search.sampler=random", "--set", "students.0.genotype.width={int: [2, 60]}")
 
