@@ -18,6 +18,13 @@ def asked(home: Home, keep: object, *more: object) -> tuple[object, ...]:
 
 
 @pytest.fixture
+def own(home: Home) -> Home:
+    """A study of four students, of which some have learned a little."""
+    accepted(*asked(home, "{}", "--set", "search.sampler=tpe"))
+    return home
+
+
+@pytest.fixture
 def parted(own: Home) -> Home:
     """A finished study with students inside and outside: gone on with, and asked for more."""
     accepted(*asked(own, KEEP))
