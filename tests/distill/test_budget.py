@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 from gped_nas.distill.budget import BudgetPath
 from gped_nas.distill.course import Course, begin
 from gped_nas.distill.kernel import distill, train
+from gped_nas.distill.pruning import prox_group_lasso
 from gped_nas.distill.recipe import Recipe
 from gped_nas.distill.training import TrainedBundle
 from gped_nas.models.base import Genotype, shapes_of
 from gped_nas.models.costs import budgeted_cost, with_units
 from gped_nas.models.labels import CLOSE_TO_BUDGET
 from tests.distill.populations import CPU, make_data, relative_difference
+from tests.distill.reference import distill_one
 from tests.distill.reference_budget import Budgeted
 
 SHAPE, NUM_OUTPUTS = (1, 6, 6), 4
@@ -107,15 +109,10 @@ def test_bisection_finds_what_walking_up_finds(data):
         expected = oracle.threshold([p.tolist() for p in prices], num_left)
         assert path.threshold(prices, num_left) == pytest.approx(expected)
 
-    kept = path.land(prices)
-    removed = [
-        (0.0, group, place)
-        for group, stays in enumerate(kept)
-        for place in range(len(stays))
-        if not stays[place]
-    ]
-    counts = tuple(int(stays.sum()) for stays in kept)
-    assert path.cost(counts) == oracle.cost(removed) <= genotype.budget.most
+    removed = {(g, p) for _, g, p in oracle.landed([price.tolist() for price in prices])}
+    for group, stays in enumerate(path.land(prices)):
+        for place, remains in enumerate(stays.tolist()):
+            assert remains == ((group, place) not in removed)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -159,7 +156,33 @@ def test_every_family_lands_within_two_percent_under_its_budget(landed, family):
     assert all(CLOSE_TO_BUDGET <= share <= 1 for share in shares.values()), shares
 
 
+KINDS = {
+    "mlp": budget_for(WHOLE["mlp"], 0.5),
+    "cnn": budget_for(WHOLE["cnn"], 0.6),
+    "resnet": budget_for(WHOLE["resnet"], 0.6),
+    "norm": budget_for(NORMED, 0.6),
+    "magnitude": budget_for(WHOLE["mlp"], 0.4).replace(prune_criterion="magnitude"),
+    "exempt": budget_for(WHOLE["mlp"], 0.7).replace(prune_exempt="last", prune_at=0.25),
+    "penalty": WHOLE["mlp"].replace(group_penalty=0.3, prune_exempt="layers.0", prune_at=0.8),
+}
 EVERY_SECOND = {"steps": 24, "batch_size": 16, "warmup": 2, "lr": 0.02, "prox_every": 2}
+
+
+def test_the_kernel_prunes_to_budgets_as_the_oracle_does():
+    """All of them in one population, which is pruned at three different steps."""
+    recipe = Recipe(**EVERY_SECOND)
+    genotypes = [*KINDS.values()]
+    assert len({recipe.prune_step_of(genotype) for genotype in genotypes}) == 3
+    data = make_data()
+    students = distill(genotypes, data, recipe, seed=3, device=CPU).students
+    for name, student in zip(KINDS, students, strict=True):
+        expected = distill_one(student.genotype, data, recipe, seed=3, prox=prox_group_lasso)
+        assert shapes_of(student.params) == shapes_of(expected), name
+        assert student.num_dead > 0, name
+        for key, value in expected.items():
+            torch.testing.assert_close(
+                student.params[key], value, rtol=2e-3, atol=2e-3, msg=lambda m, k=key: f"{k}: {m}"
+            )
 
 
 def test_no_step_goes_below_a_budget_and_the_last_meets_it(monkeypatch):
