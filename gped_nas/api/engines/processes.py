@@ -5,7 +5,6 @@ parent would, never hears Ctrl-C, and ends with its parent, however that ended.
 """
 
 import multiprocessing
-import pickle
 import signal
 import threading
 import time
@@ -72,7 +71,7 @@ class Processes:
             worker = by_connection[connection]
             try:
                 heard.append((worker, connection.recv()))
-            except (EOFError, OSError, pickle.UnpicklingError):
+            except (EOFError, OSError):
                 # killed, perhaps in the middle of a message
                 heard.append((worker, Died(self._how_it_ended(worker))))
         return heard
