@@ -136,7 +136,7 @@ def replay(
         rows.append(
             ReplayRow(
                 proposer=name,
-                num_reached=sum(run.volumes[-1] >= volume for run in of_proposer),
+                num_reached=sum(bool(run.volumes[-1] >= volume) for run in of_proposer),
                 num_runs=len(of_proposer),
                 factors=factors(of_proposer, runs[0], volume, whole=False, seed=seed),
                 whole=factors(of_proposer, runs[0], volume, whole=True, seed=seed),

@@ -81,7 +81,8 @@ def test_what_cannot_be_replayed_is_refused(
     pools: tuple[Home, list[str]], options: tuple[object, ...], says: tuple[str, ...]
 ) -> None:
     _, studies = pools
-    refused(2, "replay", studies[0], *options, says=says)
+    target = () if "--target" in options else ("--target", 4)
+    refused(2, "replay", studies[0], *target, *options, says=says)
 
 
 def test_studies_of_other_spaces_or_of_one_seed_are_no_pool(pools: tuple[Home, list[str]]) -> None:

@@ -62,6 +62,7 @@ NOT_RUN: dict[str, list[str]] = {
     "docs/commands.md": [
         "gped-search: error: digits.yaml: teacher.famly: unknown key",
         "inputs             13 numbers",
+        "$ gped-search replay digits_mlp --proposer costs_known --proposer tpe",
     ],
     "docs/codec.md": ["from load_posterior import Posterior"],
     "docs/concepts.md": [
@@ -84,15 +85,14 @@ NOT_RUN: dict[str, list[str]] = {
         "$ pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu",
     ],
     "docs/replace.md": ["$ python3 -m venv bare"],
-    # pools of a few trainings are refused
     "docs/search.md": [
         "$ srun --nodes=4 --ntasks-per-node=1 --gpus-per-node=2 bash -c 'ray symmetric-run "
         '--address "$(scontrol show hostnames | head -n 1):6379" --min-nodes 4 -- \\',
         "$ kubectl ray job submit --name digits --image registry.example/gped-nas:latest "
         "--worker-replicas 4 --worker-gpu 1 --working-dir . -- \\",
-        "gped-search replay fashion_mlp --proposer costs_known --proposer "
+        "$ gped-search replay fashion_mlp --proposer costs_known --proposer "
         '"costs_known every_dtype=false" --proposer tpe',
-        "gped-search run digits_mlp --set search.sampler=random --set search.seed=0 --n-trials "
+        "$ gped-search run digits_mlp --set search.sampler=random --set search.seed=0 --n-trials "
         "300 --seed 0 --study-name pool0",
     ],
     "docs/science.md": [

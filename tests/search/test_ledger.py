@@ -233,7 +233,7 @@ def test_a_change_that_dies_midway_leaves_the_trial_as_it_was(
     def die(*args: Any) -> None:
         raise Killed
 
-    monkeypatch.setattr("gped_nas.search.changes._write_values", die)
+    monkeypatch.setattr("gped_nas.search.changes.write_values", die)
     with pytest.raises(Killed):
         ledger.finish(Answer(make_record(claim)))
     assert RDBStorage(f"sqlite:///{path}").get_all_trials(1) == before

@@ -127,7 +127,7 @@ def test_a_population_is_paid_whole_or_student_by_student():
 
 
 def test_ratios_by_hand():
-    """The baseline takes 8 and 32, geometric mean 16; the other 4 and never, which counts as 1."""
+    """The baseline takes 8 and 32; the other 2 and never, which counts as 1."""
 
     def reaches(steps):
         spent = np.full((1, 3), float(steps))
@@ -135,11 +135,12 @@ def test_ratios_by_hand():
 
     never = Run(np.full((1, 3), 99.0), np.array([0.1]), at_once=1)
     baseline = [reaches(8), reaches(32)]
-    by_unit = factors([reaches(4), never], baseline, 0.5, whole=False, seed=0)
-    # ratios are 16 / 4 and 16 / 16
+    by_unit = factors([reaches(2), never], baseline, 0.5, whole=False, seed=0)
+    # ratios are 8 / 2 and 1, whose geometric mean is 2
     assert by_unit["steps"].value == pytest.approx(2.0)
     assert by_unit["steps"].low <= 2.0 <= by_unit["steps"].high
-    same = factors(baseline, baseline, 0.5, whole=False, seed=0)["macs"]
+    missed = [reaches(8), never]
+    same = factors(missed, missed, 0.5, whole=False, seed=0)["macs"]
     assert (same.value, same.low, same.high) == (1, 1, 1)
 
 

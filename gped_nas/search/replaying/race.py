@@ -196,8 +196,8 @@ def factors(
 ) -> Mapping[str, Factor]:
     """By unit, what the baseline spends over what a proposer does until the target.
 
-    A run that never reaches it counts as 1: it costs what the baseline does in the mean. A run of
-    the baseline that does not reach it costs all that it spent.
+    A run that never reaches it counts as 1: it costs what the baseline did in the same repetition.
+    A run of the baseline that does not reach it costs all that it spent.
 
     Args:
         runs, baseline: of the same repetitions, in their order.
@@ -205,11 +205,10 @@ def factors(
         seed: of the bootstrap.
     """
     of_baseline = np.log([_cost(run, target, whole) for run in baseline])
-    mean_B = of_baseline.mean(axis=0)
     rows = []
-    for run in runs:
+    for run, cost_of_baseline in zip(runs, of_baseline, strict=True):
         reached = run.reached(target, whole=whole)
-        rows.append(mean_B if reached is None else np.log(reached))
+        rows.append(cost_of_baseline if reached is None else np.log(reached))
     of_runs = np.array(rows)
 
     generator = np.random.default_rng(rng.seed(seed, "replay", "bootstrap"))
