@@ -21,7 +21,7 @@ from tests.cli.harness import accepted, contents
 
 SIDE, CLASSES = 12, 3
 SMALL = {
-    "students": [{"family": "mlp", "genotype": {"depth": 1, "width": {"choices": [4, 8]}}}],
+    "students": [{"family": "mlp", "genotype": {"depth": 1, "width": {"choices": [2, 3, 4, 8]}}}],
     "recipe": {"steps": 60, "warmup": 5, "lr": 0.02},
     "objectives": ["nll", "macs"],
     "search.students_at_once": 2,

@@ -73,7 +73,7 @@ def settings(root: Path, **teacher: Any) -> dict[str, Any]:
         np.savez(data, **pictures())
     method = {"name": "deep_ensemble", "num_samples": 2, "steps": 100, "batch_size": 20, "lr": 0.01}
     family = {"family": "module", "genotype": {"name": "eyes"}, "method": method, **teacher}
-    kernel = {"depth": 1, "width": {"choices": [2, 3]}, "kernel": 3, "head": "global_average"}
+    kernel = {"depth": 1, "width": {"choices": [2, 3, 4]}, "kernel": 3, "head": "global_average"}
     return {
         "name": "eyes",
         "dataset": {"name": "npz", "path": str(data)},
