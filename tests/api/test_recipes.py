@@ -200,7 +200,9 @@ def test_what_only_fully_connected_students_can_be_is_refused_of_others(home: Ho
 def test_a_step_size_is_chosen_once_a_study(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """A later run keeps it, and probes nothing."""
     recipe = {"steps": 100, "warmup": 10, "lr": 0.5, "lr_probe": [1e-6, 0.02]}
-    space = gn.load_space("digits_sgld", {**ONE_TRIAL, "recipe": recipe})
+    # a sampler that is named has no note of its own
+    settings = {**ONE_TRIAL, "search.sampler": "random", "recipe": recipe}
+    space = gn.load_space("digits_sgld", settings)
 
     study = gn.run(space, out="reports", seed=0)
     assert study.ledger.document.lr == 0.02
