@@ -36,7 +36,7 @@ students:
       depth: {int: [1, 2]}
       width: {choices: [2, 4, 8]}
       storage_dtype: {choices: [float32, int8]}
-search: {n_trials: 4, students_at_once: 3, keep: {}, every_dtype: false}
+search: {sampler: tpe, n_trials: 4, students_at_once: 3, keep: {}, every_dtype: false}
 recipe: {steps: 40, warmup: 5, lr: 0.02}
 baseline: {steps: 100, precisions: [1.0]}
 twins: {seeds: 0}

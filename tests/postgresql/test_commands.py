@@ -190,7 +190,7 @@ def test_a_run_outlives_restarts_and_tells_each_trial_once(
 ) -> None:
     root = tmp_path_factory.getbasetemp() / "postgresql"
     root.mkdir(exist_ok=True)
-    text = TINY.replace("n_trials: 4", "sampler: random, n_trials: 4")
+    text = TINY.replace("sampler: tpe", "sampler: random")
     (root / "tiny.yaml").write_text(text.replace("{choices: [2, 4, 8]}", "{int: [2, 30]}"))
     name = f"restarted-{seed}"
     command = ("run", "tiny.yaml", "--storage", server.url, "--study-name", name)
