@@ -62,14 +62,15 @@ def _assert_told_how_to_go_on(result: Result, code: int, command: str) -> None:
     assert f"go on with: {command}" in result.err
 
 
+GRID = "n_trials: 4, sampler: grid, keep: {}, every_dtype: false"
 SLOW = {
     "cached": {
-        "search": "{n_trials: 4, students_at_once: 1, sampler: grid, keep: {}}",
+        "search": f"{{{GRID}, students_at_once: 1}}",
         "recipe": "{steps: 400}",
     },
     # two at once have two workers, where there are two cores
     "online": {
-        "search": "{n_trials: 4, students_at_once: 2, sampler: grid, keep: {}}",
+        "search": f"{{{GRID}, students_at_once: 2}}",
         "recipe": "{steps: 150, warmup: 5, mode: online}",
     },
 }
