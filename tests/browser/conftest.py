@@ -35,7 +35,14 @@ SNAPSHOTS = {
     "few": lambda: make_snapshot(7),
     "evil": evil_snapshot,
     "empty": lambda: make_snapshot(
-        records=(), front=(), chosen=None, knee=None, references=(), hypervolume=(), random_order=()
+        records=(),
+        front=(),
+        chosen=None,
+        knee=None,
+        rule="The front is empty.",
+        references=(),
+        hypervolume=(),
+        random_order=(),
     ),
 }
 
