@@ -27,7 +27,7 @@ from gped_nas.cli.options import (
     Wide,
     Within,
 )
-from gped_nas.cli.output import Format, print_json, print_pairs, print_rows
+from gped_nas.cli.output import Format, print_json, print_pairs, print_rows, print_text
 from gped_nas.cli.progress import say
 from gped_nas.cli.status import (
     count_trials,
@@ -236,7 +236,7 @@ def show(
         print_classes(record, opened)
         print_rows(record.layers, format, title="layers")
     for note in opened.training_notes():
-        print(note)
+        print_text(note)
 
 
 def _standing_in_region(record: Any, study: Any) -> dict[str, Any]:

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from gped_nas.api import open_study
-from tests.cli.harness import Home, accepted, snapshot_of
+from tests.cli.harness import Home, accepted, call, snapshot_of
+
+AUTO = ("--set", "search.sampler=auto")
 
 
 @pytest.mark.parametrize(
@@ -15,20 +17,28 @@ from tests.cli.harness import Home, accepted, snapshot_of
 def test_a_dry_run_says_which_sampler_was_chosen_and_why(
     home: Home, n_trials: str, sampler: str
 ) -> None:
-    plan = accepted("run", home.space, "--dry-run", "--n-trials", n_trials).out
+    command = ("run", home.space, *AUTO, "--dry-run", "--n-trials", n_trials)
+    plan = accepted(*command).out
     (line,) = [line for line in plan.splitlines() if line.startswith("sampler ")]
     assert line.split(maxsplit=1)[1].startswith(sampler)
 
 
-def test_run_show_and_report_say_which_sampler_was_chosen_and_why(home: Home) -> None:
+def test_run_show_and_report_say_which_sampler_was_chosen_and_why(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The start-up is three random trainings, so that the fourth one is a proposal."""
     sentence = (
         "Genotypes were proposed by costs_known: the space has 12 trainings, 4 are wanted, and "
         "what they cost is known before."
     )
-    result = accepted("run", home.space, "--out", home.out)
+    result = home.run(*AUTO)
     assert sentence in " ".join(result.err.split())
-    assert sentence in " ".join(accepted("show", home.study, "0").out.split())
+    assert sentence in accepted("show", home.study, "0").out.splitlines()
+
+    monkeypatch.setenv("COLUMNS", "80")
+    on_terminal = call("show", home.study, "0", terminal=True).out
+    assert max(map(len, on_terminal.splitlines())) <= 80
+    assert sentence in " ".join(on_terminal.split())
     assert sentence in snapshot_of(home).notes
 
     genotypes = [json.dumps(record.genotype) for record in open_study(home.study).records()]
