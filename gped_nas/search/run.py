@@ -314,8 +314,11 @@ class _Loop:
         refusal = None
         if original.state == "infeasible" and not original.measures:
             refusal = refuse_early(self.space, claim, self.input_shape, self.num_classes)
-        judged = judge(original, self.space.constraints) if refusal is None else refusal
-        return Answer(again, judged.excess)
+        if refusal is None:
+            return Answer(again, judge(original, self.space.constraints).excess)
+
+        # a study that was begun before refuses each draw anew, as it did
+        return Answer(again, refusal.excess) if self.ledger.counts_trainings else refusal
 
     def _finish(self, answers: Sequence[Answer]) -> list[TrialRecord]:
         """Store how trials ended, and tell it; the records, then those of their variants."""
