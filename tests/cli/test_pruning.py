@@ -60,6 +60,7 @@ def test_settings_of_pruning_are_drawn_recorded_and_weighed(home: Home, tmp_path
 
 def test_a_study_of_bytes_goes_on_and_its_variants_are_of_one_budget(home: Home) -> None:
     words = ["--set", f"{GENOTYPE}prune_to={{storage_bytes: {{int: [850, 1300]}}}}"]
+    words += ["--set", "search.every_dtype=true"]
     home.run(*words, "--n-trials", "2")
     home.run(*words, "--n-trials", "3")
 
