@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, solve_triangular
-from scipy.optimize import minimize
 
 Floats = NDArray[np.float64]
 
@@ -70,6 +68,8 @@ class GaussianProcess:
     """
 
     def __init__(self, x_ND: Floats, y_N: Floats, hyper: Hyperparameters) -> None:
+        from scipy.linalg import cho_factor, cho_solve  # slow to import
+
         self.hyper = hyper
         self._x_ND = x_ND
         self._mean, self._std = standards(y_N)
@@ -85,6 +85,8 @@ class GaussianProcess:
 
     def at(self, x_CD: Floats) -> "Beliefs":
         """What is believed of the function at inputs."""
+        from scipy.linalg import solve_triangular
+
         cross_CN = covariance(x_CD, self._x_ND, self.hyper)
         mean_C = cross_CN @ self._weights_N
         solved_NC = solve_triangular(self._lower, cross_CN.T, lower=True)
@@ -146,6 +148,8 @@ def fit(x_ND: Floats, y_N: Floats) -> GaussianProcess:
         x_ND: inputs, of a standard deviation near one.
         y_N: values, in any unit.
     """
+    from scipy.optimize import minimize
+
     chosen = np.arange(len(x_ND))
     if len(chosen) > _MOST_FITTED:
         chosen = np.unique(np.linspace(0, len(chosen) - 1, _MOST_FITTED).round().astype(int))
@@ -193,6 +197,8 @@ class NegativeLogPosterior:
         self._prior_std = np.array([_LENGTH[1]] * num_inputs + [_SIGNAL[1], _NOISE[1]])
 
     def __call__(self, flat: Floats) -> tuple[float, Floats]:
+        from scipy.linalg import cho_factor, cho_solve
+
         hyper = Hyperparameters.of(flat)
         num_points = len(self._y_N)
         weights_D = np.exp(-2 * hyper.lengths_D)

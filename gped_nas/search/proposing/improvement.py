@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from gped_nas.search.proposing.gaussian import Beliefs
 from gped_nas.search.proposing.scales import Scale, chance_below
@@ -45,6 +44,9 @@ class Axes:
         num_axes = len(self.costs) + len(self.measured) - 1
         if num_axes == 0:
             return np.zeros((1, 0))
+
+        from scipy.stats import qmc  # slow to import
+
         engine = qmc.Sobol(num_axes, scramble=True, rng=np.random.default_rng(1))
         return np.asarray(engine.random(num))
 

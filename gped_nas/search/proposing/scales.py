@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from gped_nas.search.goals import Objective
 
@@ -94,6 +93,8 @@ class Scale:
         Args:
             threshold, mean, sd: modelled, of shapes that broadcast.
         """
+        from scipy.special import ndtr  # slow to import
+
         sd = np.maximum(sd, _LEAST_SD)
         ahead = (threshold - mean) / sd
         if self.kind == "distance":
@@ -113,4 +114,6 @@ class Scale:
 
 def chance_below(threshold: Floats | float, mean: Floats, sd: Floats) -> Floats:
     """The probability that a normal value is at most the threshold."""
+    from scipy.special import ndtr
+
     return np.asarray(ndtr((threshold - mean) / np.maximum(sd, _LEAST_SD)))
