@@ -108,12 +108,16 @@ def test_bounds_by_objective_are_in_their_units(own: Home) -> None:
 def test_a_study_of_before_keeps_its_rule(own: Home) -> None:
     """Whoever could not be told from a guess was on no front, whatever is asked for now."""
     without_region(own)
+    # a study of before ended with the files of its own front, which no guess was on
+    accepted(*asked(own, "{}"))
     before = contents(own.study / "students")
+
     accepted(*asked(own, 0.9))
     study = open_study(own.study)
     assert study.region is None
     told = {r.trial for r in study.records() if (r.above_guess["nll"] or (0, 0, 0))[2] < 0}
     everybody = {record.trial for record in study.records()}
+    assert told and told != everybody
     assert {record.trial for record in study.outside_records()} == everybody - told
     assert {record.trial for record in study.front_records()} <= told
     assert contents(own.study / "students") == before
