@@ -225,12 +225,17 @@ def test_a_longer_run_adds_trials_to_the_same_teacher_and_a_repeated_one_nothing
     stream = {**_times(own.stream / "segments"), **_times(own.stream / "views")}
     before = _rows("trials", own.study)
     grown = own.run("--n-trials", str(N_TRIALS + 2))
-    lines = [line.split(":")[0] for line in grown.err.splitlines() if "phase" not in line]
-    assert lines == [f"trial {N_TRIALS}", f"trial {N_TRIALS + 1}", "students tested so far"]
     assert {**_times(own.stream / "segments"), **_times(own.stream / "views")} == stream
 
     after = _rows("trials", own.study)
-    assert len(after) == N_TRIALS + 2 and after[:N_TRIALS] == before
+    added = after[N_TRIALS:]
+    assert after[:N_TRIALS] == before
+    # a genotype that is drawn again is told, and is none of the two that were asked for
+    assert [row["state"] for row in added if row["state"] != "duplicate"] == ["complete"] * 2
+    *trials, last = [line.split(":")[0] for line in grown.err.splitlines() if "phase" not in line]
+    assert sorted(trials) == [f"trial {row['trial']}" for row in added]
+    assert last == "students tested so far"
+
     front = _rows("front", own.study)
     stored = {path.name for path in (own.study / "students").iterdir()}
     assert stored == {str(row["trial"]) for row in front}
