@@ -51,6 +51,7 @@ def two_nodes(folder: Path, site: Path) -> Iterator["tuple[str, subprocess.Popen
     finally:
         process.stdin.close()
         process.wait(60)
+        process.stdout.close()
 
 
 def search(folder: Path, out: str, *options: object) -> Result:
