@@ -30,6 +30,7 @@ from gped_nas.search.proposing.choosing import with_chosen_sampler
 from gped_nas.search.proposing.facts import Facts, facts_of
 from gped_nas.search.record import TrialRecord
 from gped_nas.search.rows import Refusal
+from gped_nas.search.sizing import num_affordable, population_size, predicted_cost
 from gped_nas.search.space import SearchSpace
 from gped_nas.search.trials import INTERRUPTED, NOT_DRAWN
 
@@ -169,8 +170,11 @@ def search(
     reason = ""
     try:
         while True:
-            while engine.has_room and not reason and loop.num_missing > 0:
-                reason = loop.reason_to_end() or loop.ask()
+            while engine.has_room:
+                if not reason and loop.num_missing > 0:
+                    reason = loop.reason_to_end() or loop.ask()
+                elif not loop.hand_over():
+                    break
             if loop.is_training:
                 loop.land(engine.wait())
             elif reason or loop.num_missing <= 0:
@@ -208,6 +212,10 @@ class _Loop:
     """Trials that wait for the answer of one in training."""
     _landed: dict[str, TrialRecord] = field(default_factory=dict)
     """What came of the trials of the population that landed last, by what they trained."""
+    _queue: list[Claim] = field(default_factory=list)
+    """Trials to train that were not handed over yet; they count as in training."""
+    _costs: dict[int, float] = field(default_factory=dict)
+    """Predicted costs of all trials to train of this run."""
     _began: dict[int, float] = field(default_factory=dict)
     """When a population began, by its first trial."""
 
@@ -250,7 +258,10 @@ class _Loop:
 
     def ask(self) -> str:
         """Claim a population and hand it over; why no other one is to be asked for, if so."""
-        num = min(self.space.search.students_at_once, self.num_missing)
+        num = self._next_size() - len(self._queue)
+        if num <= 0:
+            self.hand_over()
+            return ""
         claims = self.ledger.claim(self.space, num, self.space.sampler_root, facts=self.facts)
         if not claims:
             return "exhausted"
@@ -265,13 +276,41 @@ class _Loop:
         )
         self._finish(plan.refused)
         self._repeats += plan.repeats
-        if plan.train:
-            self._began[plan.train[0].number] = time.monotonic()
-            for claim in plan.train:
-                self._training[training_of(claim)] = claim
-            self.engine.submit(plan.train)
+        for claim in plan.train:
+            self._training[training_of(claim)] = claim
+            if self.engine.num_workers > 1:
+                self._costs[claim.number] = self._cost_of(claim)
+        self._queue += plan.train
+        self.hand_over()
         self._answer_repeats()
         return ""
+
+    def hand_over(self) -> bool:
+        """Hand over the population that comes next; whether there was one."""
+        queue = self._queue
+        if not queue:
+            return False
+
+        num = len(queue)
+        if self.engine.num_workers > 1:
+            costs = [self._costs[claim.number] for claim in queue]
+            mean_cost = sum(self._costs.values()) / len(self._costs)
+            num = num_affordable(costs, self._next_size(), mean_cost)
+        population, self._queue = queue[:num], queue[num:]
+        self._began[population[0].number] = time.monotonic()
+        self.engine.submit(population)
+        return True
+
+    def _next_size(self) -> int:
+        """How many students the next population has; those that are queued are among them."""
+        # a front that may soon be flat leaves no room for what was claimed before
+        num_open = max(1, self.num_missing + len(self._queue))
+        at_once = self.space.search.students_at_once
+        return population_size(at_once, num_open, self.engine.num_workers)
+
+    def _cost_of(self, claim: Claim) -> float:
+        num_outputs = self.space.num_outputs(self.num_classes)
+        return predicted_cost(claim.genotype, self.input_shape, num_outputs)
 
     def land(self, trained: Trained) -> None:
         """Finish the trials of a population, and those that waited for one of its answers."""
