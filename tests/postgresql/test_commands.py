@@ -130,6 +130,7 @@ def test_a_server_that_goes_in_the_middle_loses_nothing(
 
         patch.setattr(Ledger, "finish_all", finish_without_server)
         words = ("run", home.space, "--out", home.out, "--study-name", "middle")
+        words += ("--set", "search.every_dtype=true")
         result = call(*words, "--storage", server.url)
     server.start()
     assert result.code == 5, result.err
