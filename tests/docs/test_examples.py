@@ -193,8 +193,13 @@ def _run_console(block: Block, chosen: int) -> None:
         if words[:2] == ["gped-search", "dashboard"]:
             assert len(words) > 2, "a study"  # it serves until it is stopped, so it is not run
         elif words[0] == "gped-search":
+            file_name = None
+            if words[-2] == "2>":
+                *words, _, file_name = words
             result = call(*words[1:])
             assert result.code == 0, (words, result.err)
+            if file_name:
+                Path(file_name).write_text(result.err)
         elif words[0] == "python":
             runpy.run_path(words[1])
         else:
