@@ -404,13 +404,14 @@ class _Job:
         fitted = () if fit is None else (describe_calibration(fit.to_json()),)
         earlier = study.ledger.earlier
         of_teacher = (*of_module, *fitted, *([earlier.words] if earlier else ()))
-        proposed = choose_sampler(self.space, self.n_trials).sentences
+        is_of_before = not study.ledger.counts_trainings
+        chosen = choose_sampler(self.space, self.n_trials, is_of_before=is_of_before)
         study.ledger.change(
             notes=(
                 *self.dataset.notes,
                 *of_teacher,
                 *trained,
-                *proposed,
+                *chosen.sentences,
                 *filter(None, (end.sentence,)),
             ),
             end=end,

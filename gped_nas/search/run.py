@@ -159,7 +159,7 @@ def search(
     """
     ledger.reap()
     ledger.seal()
-    space = with_chosen_sampler(space, n_trials)
+    space = with_chosen_sampler(space, n_trials, is_of_before=not ledger.counts_trainings)
     loop = _Loop(
         space, ledger, engine, n_trials, limit, input_shape, num_classes, told, should_stop
     )

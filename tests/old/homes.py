@@ -142,15 +142,13 @@ class Old:
     settings: tuple[str, ...] = ()
 
 
-# What had no sampler of its own was drawn by this one then, and goes on by `auto` today.
-TPE = ("--set", "search.sampler=tpe")
 OLD = {
-    "digits": Old(DIGITS, 12, ("safetensors", "pt2", "onnx"), settings=TPE),
-    "regression": Old(REGRESSION, 6, settings=TPE),
+    "digits": Old(DIGITS, 12, ("safetensors", "pt2", "onnx")),
+    "regression": Old(REGRESSION, 6),
     # its ensemble is made of random numbers
     "imported": Old(IMPORTED, 4, settings=("--set", "teacher.method.at_chance=true")),
-    "online": Old(ONLINE, 4, settings=TPE),
-    "sealed": Old(SEALED, 5, settings=TPE),
+    "online": Old(ONLINE, 4),
+    "sealed": Old(SEALED, 5),
 }
 NEXT: dict[str, Old] = {}
 """Homes of the version now; made and moved to ``OLD`` before their formats change."""

@@ -445,6 +445,17 @@ def with_sampler(space, sampler):
     return replace(space, search=space.search.model_copy(update={"sampler": sampler}))
 
 
+def test_a_study_begun_before_there_was_a_choice_goes_on_by_tpe():
+    space = make_space(DEEP, COSTS, sampler="auto")
+    assert choose_sampler(space, 48).name != "tpe"
+    chosen = choose_sampler(space, 48, is_of_before=True)
+    assert (chosen.name, bool(chosen.why)) == ("tpe", True)
+    assert with_chosen_sampler(space, 48, is_of_before=True).search.sampler == "tpe"
+
+    named = make_space(DEEP, COSTS, sampler="random")
+    assert choose_sampler(named, 48, is_of_before=True).name == "random"
+
+
 def test_a_sampler_that_is_named_is_taken():
     chosen = choose_sampler(make_space(DEEP, COSTS, sampler="tpe"), 1000)
     assert (chosen.name, chosen.sentences) == ("tpe", ())

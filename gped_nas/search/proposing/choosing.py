@@ -32,10 +32,18 @@ class Chosen:
         return (f"Genotypes were proposed by {self.name}: {self.why}.",) if self.why else ()
 
 
-def choose_sampler(space: SearchSpace, n_trials: int) -> Chosen:
-    """The sampler of a search of so many trials; the space's own unless that is ``auto``."""
+def choose_sampler(space: SearchSpace, n_trials: int, *, is_of_before: bool = False) -> Chosen:
+    """The sampler of a search of so many trials; the space's own unless that is ``auto``.
+
+    Args:
+        space: the search space.
+        n_trials: finished trials wanted.
+        is_of_before: whether the study was begun before there was a choice; it goes on as it began.
+    """
     if space.search.sampler != "auto":
         return Chosen(space.search.sampler)
+    if is_of_before:
+        return Chosen("tpe", "the study was begun when it was the default")
 
     num_trainings = _num_trainings(space)
     if num_trainings is not None and num_trainings <= n_trials:
@@ -62,9 +70,11 @@ def choose_sampler(space: SearchSpace, n_trials: int) -> Chosen:
     )
 
 
-def with_chosen_sampler(space: SearchSpace, n_trials: int) -> SearchSpace:
-    """The space with the sampler that a search of so many trials has."""
-    sampler = choose_sampler(space, n_trials).name
+def with_chosen_sampler(
+    space: SearchSpace, n_trials: int, *, is_of_before: bool = False
+) -> SearchSpace:
+    """The space with the sampler that a search has. Args as ``choose_sampler``."""
+    sampler = choose_sampler(space, n_trials, is_of_before=is_of_before).name
     return replace(space, search=space.search.model_copy(update={"sampler": sampler}))
 
 
