@@ -24,7 +24,13 @@ from tests.cli.harness import Home
 SETTINGS = {
     "views": [{"policy": "clean"}, {"policy": "noise"}, {"policy": "disagreement", "samples": 2}],
     "targets": ["predictive", "expected_entropy", "second_moment", "utility", "variance"],
-    "search": {"n_trials": 4, "students_at_once": 2, "keep": {}, "every_dtype": False},
+    "search": {
+        "n_trials": 4,
+        "students_at_once": 2,
+        "keep": {},
+        "every_dtype": False,
+        "sampler": "brute_force",
+    },
     "recipe": {"steps": 60, "warmup": 5, "rungs": 2},
 }
 VIEWS = [
