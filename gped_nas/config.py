@@ -302,7 +302,7 @@ def _message(model: type[BaseModel], mistake: Any, where: str) -> str:
     is_number_kind = kind.startswith(("float_type", "int_type", "int_from_float"))
     if is_number_kind and isinstance(value, str):
         # YAML 1.1 reads 1e-3 as text: a number needs its point
-        hint = "; YAML takes it for text, write 1.0e-3 (or 1.0e+6)" if _is_number(value) else ""
+        hint = "; YAML takes it for text, write 1.0e-3 (or 1.0e+6)" if is_number_text(value) else ""
         return f"{location}: found the text {_show(value)}, expected a number{hint}"
 
     choices = re.findall(r"'([^']*)'", mistake.get("ctx", {}).get("expected", ""))
@@ -339,7 +339,8 @@ def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
     return list(current.model_fields) if is_model else []
 
 
-def _is_number(text: str) -> bool:
+def is_number_text(text: str) -> bool:
+    """Whether Python reads a text as a number."""
     try:
         float(text)
     except ValueError:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gped_nas.config import is_number_text
 from gped_nas.data.columns import CsvFormat, Table
 from gped_nas.errors import DataError, EnvironmentProblem, nearest
 from gped_nas.io import environment
@@ -120,7 +121,7 @@ def _check_header(path: Path, form: CsvFormat, encoding: str) -> None:
                     f"{path}: found one column, {names[0]!r:.60}, expected several; its values are "
                     f'separated by {word}: set dataset.separator: "{shown}"'
                 )
-    if all(_is_number(name) for name in names):
+    if all(is_number_text(name) for name in names):
         raise DataError(
             f"{path}: found numbers in the first line, expected the names of the columns; put a "
             "line of names before it"
@@ -128,14 +129,6 @@ def _check_header(path: Path, form: CsvFormat, encoding: str) -> None:
     for name in names:
         if names.count(name) > 1:
             raise DataError(f"{path}: found two columns '{name}', expected one; rename one of them")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _read_parquet(path: Path) -> Any:

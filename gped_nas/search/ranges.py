@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from gped_nas.config import is_number_text
 from gped_nas.errors import ConfigError, nearest
 from gped_nas.models.base import FAMILIES
 from gped_nas.models.pruning import PRUNE_TO, STORAGE_DTYPES, budget_value, join_layers
@@ -221,17 +222,9 @@ def _parse_ends(ends: Any, kind: str, where: str) -> tuple[float, float]:
 
 def _refuse_number_as_text(value: Choice, where: str) -> Choice:
     """The value, unless it is a number that YAML took for text."""
-    if isinstance(value, str) and _is_number(value):
+    if isinstance(value, str) and is_number_text(value):
         raise ConfigError(
             f"{where}: found the text '{value}', expected a number; YAML takes 1e-3 for text, "
             "write 1.0e-3"
         )
     return value
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
